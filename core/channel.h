@@ -1,0 +1,242 @@
+// One endpoint of a connection: two directions, each in the kernel or in a ring, and the way
+// between the two.
+//
+// A Channel never blocks. Its calls try once and say what happened; whoever wants to wait arms it,
+// sleeps on the control socket, and tries again:
+//
+//     Outcome got = channel.receive(fd, parts, count, Peek::no);
+//     if (got.status == Status::would_block && channel.arm_data()) -> sleep on fd, then retry
+//
+// Thread safety: any number of threads, and of processes of one fork family. open() and close()
+// need the caller to be the only user.
+// May be called from: signal handlers too (no malloc, no stdio, locks that know their own thread);
+// in the child after fork, once forked() has run in both.
+//
+// Invariants:
+//  1. Bytes on the control socket before a cut are data, after it they are bells.
+//  2. Positions that matter live in the Side, which the peer can't write. What the peer does write
+//     is read once, checked against the capacity, and ends the connection if it makes no sense.
+//  3. sending.mode == kernel after it was ring implies kWantKernel on the other direction: a side
+//     that can't send bells asks for none.
+//  4. A producer sleeps only while more than half of the ring is in use, so a consumer need look
+//     for sleepers only once per half ring (see publish_tail).
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/layout.h"
+#include "core/rendezvous.h"
+#include "core/segment.h"
+#include "core/side.h"
+#include "core/wakeup.h"
+
+namespace tssx {
+
+enum class Status {
+  done,         // `bytes` moved, > 0 unless the request was empty
+  would_block,  // nothing to read, or no space
+  end_of_file,  // the peer will send no more
+  failed,       // `error`: ECONNRESET once, EPIPE, EFAULT
+  kernel        // this direction runs over the control socket: use the system call
+};
+
+struct Outcome {
+  Status status;
+  std::size_t bytes = 0;
+  int error = 0;
+};
+
+enum class Peek { no, yes };
+
+struct ChannelOrigin {
+  Role role;
+  Nonce nonce;
+  const char* path = nullptr;  // server: the listening socket's name
+  std::uint32_t path_length = 0;
+};
+
+class Channel {
+ public:
+  // A candidate. False without memory: then the connection stays with the kernel.
+  bool open(const ChannelOrigin& origin) noexcept;
+  // This process's last descriptor for the endpoint is about to be closed. No other call follows.
+  void close() noexcept;
+  // Marks this process's hold as gone at exit, keeping the mappings for threads still at work.
+  void abandon() noexcept;
+
+  // Nothing of ours will ever travel on this connection again: plain system calls do.
+  bool is_plain() const noexcept { return side_->state.plain.load(std::memory_order_acquire) != 0; }
+  bool receives_from_ring() const noexcept {
+    return side_->receiving.mode.load(std::memory_order_acquire) ==
+           static_cast<std::uint32_t>(Mode::ring);
+  }
+  bool sends_to_ring() const noexcept {
+    return side_->sending.mode.load(std::memory_order_acquire) ==
+           static_cast<std::uint32_t>(Mode::ring);
+  }
+  // Both ends have mapped the segment: readiness no longer follows from the control socket alone.
+  bool is_established() const noexcept {
+    return view_.page != nullptr &&
+           (receives_from_ring() || sends_to_ring() || phase() == Phase::established);
+  }
+  // Stays with the kernel, and never was in the ring.
+  bool is_retired() const noexcept {
+    return phase() == Phase::retired && !receives_from_ring() && !sends_to_ring() &&
+           side_->sending.left.load(std::memory_order_relaxed) == 0;
+  }
+  Role role() const noexcept { return role_; }
+  const Nonce& nonce() const noexcept { return nonce_; }
+  Side& side() noexcept { return *side_; }
+  const SegmentView& view() const noexcept { return view_; }
+  // One thread in one process uses this endpoint, so sleeping may consume bells.
+  bool is_exclusive() const noexcept;
+
+  // --- bytes through the ring ---
+
+  Outcome receive(int fd, const iovec* parts, std::size_t count, Peek peek) noexcept;
+  Outcome send(int fd, const iovec* parts, std::size_t count, std::size_t skip) noexcept;
+
+  // --- bytes through the kernel, while notices may be among them ---
+
+  // To be called with what recvmsg(2) returned (>= 0) and its control data: handles our notices.
+  // Returns the application's bytes; *notice is true if the last byte was ours. Descriptors that
+  // the notice carried are closed; the application's stay in the control data.
+  // A peek needs one byte more room than the application asked for: a MSG_PEEK that fills its room
+  // also reports the descriptors of later messages. Whatever lands in that byte is dropped.
+  std::size_t inspect(int fd, msghdr& message, std::size_t received, Peek peek,
+                      bool* notice) noexcept;
+  // The control socket's answer in kernel mode: is ECONNRESET the application's business?
+  bool is_own_reset() const noexcept;
+  // Before a kernel send: offers, or cuts to the ring, when the time has come. True if this
+  // direction is in the ring now; otherwise the caller counts as a kernel sender until it says
+  // after_kernel_send().
+  bool before_kernel_send(int fd) noexcept;
+  void after_kernel_send(long sent) noexcept;
+  // A server that only reads offers by itself; a client that only writes looks for an offer.
+  void note_receive(int fd) noexcept;
+  void look_for_offer(int fd) noexcept;
+  // Is there anything on the socket but a notice? Consumes leading notices of a candidate.
+  bool settle(int fd) noexcept;
+
+  // --- waiting ---
+
+  // Asks the peer for a bell with the next byte, or with space; the caller looks again afterwards.
+  void announce(bool for_data, bool for_space) noexcept;
+  // So many bells may lie on the socket that it should be drained before it is full: a full one
+  // takes no further bell, and an edge-triggered waiter would not notice.
+  bool has_old_bells() const noexcept {
+    return bells_owed_.load(std::memory_order_relaxed) >= kOldBells;
+  }
+  // The peer's cut to the kernel is on the socket, or about to be.
+  bool peer_is_leaving() const noexcept;
+  // Announces a sleeper. False if there is something to do already (then nothing is armed).
+  bool arm_data() noexcept;
+  bool arm_space() noexcept;
+  // After the sleep, however it ended.
+  void woken() noexcept;
+  // Handles what a consuming recvmsg(2) in a sleep returned: bells, a cut, or the hang-up.
+  void absorb(int fd, long received, const msghdr& message) noexcept;
+  // Looks at the control socket without blocking: drains bells, notices a cut or a hang-up.
+  // False if bells were left for other sleepers to see.
+  bool look_at_socket(int fd, bool force) noexcept;
+  void poll_hang_up(int fd) noexcept;
+
+  // Cheap looks for a waiting loop; they touch shared memory only.
+  bool may_receive() const noexcept;
+  bool may_send() const noexcept;
+  std::uint32_t peer_cpu() const noexcept;
+
+  // POLLIN, POLLOUT, POLLRDHUP, POLLHUP, POLLERR as unix_poll() of the kernel would give, for the
+  // directions that run in the ring; `socket_events` is the control socket's own answer, used for
+  // the rest.
+  short readiness(int fd, short socket_events) noexcept;
+
+  std::uint64_t bytes_to_read() const noexcept;  // FIONREAD
+  std::uint64_t bytes_unread() const noexcept;   // SIOCOUTQ
+  std::uint64_t head_seen() const noexcept;      // of the incoming ring: moves with every arrival
+  std::uint64_t tail_seen() const noexcept;      // of the outgoing ring: moves with every departure
+  int pending_error(bool consume) noexcept;      // SO_ERROR
+
+  // --- control ---
+
+  void shutdown(int fd, bool reading, bool writing) noexcept;
+  // Takes both directions back to the kernel, in order and without loss. False if the peer's queue
+  // is full at the moment: try again.
+  bool leave_ring(int fd) noexcept;
+  // Another program takes over the descriptor: it must find nothing but data on the socket, also
+  // what the peer has written to the ring already. Needs no answer from the peer.
+  void leave_for_good(int fd) noexcept;
+  // The application wants something a ring can't do: never move (or move back).
+  void retire(int fd) noexcept;
+  void prepare_fork() noexcept;  // counts the child as a holder
+  void undo_fork() noexcept;
+  // Called with every use: moves back to the kernel when processes use the endpoint in turn.
+  void note_user(int fd) noexcept {
+    if (side_->user.load(std::memory_order_relaxed) != process_id()) hand_over(fd);
+  }
+
+  // Called whenever bells were consumed outside an epoll set, so that sets look again.
+  void (*on_bells)(void* context) = nullptr;
+  void* on_bells_context = nullptr;
+  Waiter waiter;
+
+ private:
+  friend struct ChannelTestAccess;
+
+  Direction& in() const noexcept { return view_.page->direction[incoming(role_)]; }
+  Direction& out() const noexcept { return view_.page->direction[outgoing(role_)]; }
+  const std::uint8_t* in_data() const noexcept { return view_.data(incoming(role_)); }
+  std::uint8_t* out_data() const noexcept { return view_.data(outgoing(role_)); }
+  Phase phase() const noexcept {
+    return static_cast<Phase>(side_->phase.load(std::memory_order_acquire));
+  }
+  void set_phase(Phase phase) noexcept {
+    side_->phase.store(static_cast<std::uint32_t>(phase), std::memory_order_release);
+  }
+  void note_plain() noexcept;
+  bool settle_locked(int fd) noexcept;
+  bool readable_bytes(std::uint64_t tail, std::uint64_t* available) noexcept;
+  bool has_space() noexcept;
+  Outcome at_end_of_ring(int fd) noexcept;
+  void publish_tail(int fd, std::uint64_t tail, std::uint64_t head) noexcept;
+  bool publish_head(int fd, std::uint64_t head) noexcept;
+  void ring_for_data(int fd) noexcept;
+  void ring_for_space(int fd) noexcept;
+  bool send_bell(int fd) noexcept;
+  void note_cut(int fd) noexcept;
+  void answer_freeze(int fd) noexcept;
+  void resend_by_kernel(int fd) noexcept;
+  void finish_leaving(int fd) noexcept;
+  void finish_cut(int fd) noexcept;
+  void accept_offer(int fd, int segment) noexcept;
+  bool make_offer(int fd, bool alone) noexcept;
+  bool cut_to_ring(int fd) noexcept;
+  bool leave_ring_locked(int fd) noexcept;
+  void withdraw() noexcept;
+  void hand_over(int fd) noexcept;
+  void mark_broken() noexcept;
+  bool due_for_hang_up_check() noexcept;
+  Outcome end_or_reset() noexcept;
+  bool peer_took_everything() const noexcept;
+
+  static constexpr std::uint32_t kOldBells = 32;
+
+  Role role_{};
+  Nonce nonce_{};
+  std::uint32_t path_length_ = 0;
+  char path_[kPathSize]{};
+  Side* side_ = nullptr;
+  SegmentView view_{};
+  std::uint64_t seen_tail_ = 0;  // of the outgoing ring; a private, never too large, copy
+  std::atomic<std::uint64_t> last_hang_up_check_{0};
+  std::atomic<std::uint32_t> bells_owed_{0};
+  std::uint32_t writes_since_look_ = 0;
+  bool offer_alone_ = false;  // the offer is the only thing the client may leave unread
+  bool unread_before_cut_ = false;
+};
+
+}  // namespace tssx

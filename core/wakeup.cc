@@ -1,0 +1,86 @@
+#include "core/wakeup.h"
+
+#include <sys/rseq.h>
+
+namespace tssx {
+namespace {
+
+constexpr std::uint64_t kWorthWaitingNs = 60'000;  // about what two wake-ups on another CPU cost
+constexpr std::uint64_t kWakeUpNs = 30'000;        // what a sleep adds to the wait it measures
+constexpr std::uint32_t kProbeEvery = 32;
+constexpr std::uint64_t kProbeNs = 4'000;
+constexpr std::uint64_t kShortestBudgetNs = 8'000;
+constexpr std::uint64_t kLostSliceNs = 100'000;  // a yield this long lost more than it can earn
+constexpr std::uint64_t kFirstPenaltyNs = 1'000'000;
+constexpr std::uint64_t kLongestPenaltyNs = 100'000'000;
+
+std::atomic<std::uint64_t> spin_limit_ns{50'000};
+
+// Shared by all endpoints of the process: a busy CPU is busy for each of them.
+std::atomic<std::uint64_t> no_yield_until{0};
+std::atomic<std::uint64_t> penalty_ns{kFirstPenaltyNs};
+
+}  // namespace
+
+std::uint32_t current_cpu() noexcept {
+  if (__rseq_size == 0) return ~0U;
+  const auto* area = reinterpret_cast<const volatile struct rseq*>(
+      static_cast<char*>(__builtin_thread_pointer()) + __rseq_offset);
+  return area->cpu_id;
+}
+
+void set_spin_limit(std::uint64_t nanoseconds) noexcept {
+  spin_limit_ns.store(nanoseconds, std::memory_order_relaxed);
+}
+
+std::uint64_t Waiter::budget() noexcept {
+  const std::uint64_t limit = spin_limit_ns.load(std::memory_order_relaxed);
+  if (limit == 0) return 0;
+  const std::uint64_t blocked = no_yield_until.load(std::memory_order_relaxed);
+  if (blocked != 0 && sys::now_ns() < blocked) return 0;
+  const std::uint64_t average = average_ns_.load(std::memory_order_relaxed);
+  if (average < kWorthWaitingNs) {
+    const std::uint64_t wanted = 3 * average;
+    const std::uint64_t least = wanted < kShortestBudgetNs ? kShortestBudgetNs : wanted;
+    return least < limit ? least : limit;
+  }
+  const std::uint32_t skipped = skipped_.load(std::memory_order_relaxed) + 1;
+  skipped_.store(skipped, std::memory_order_relaxed);
+  return skipped % kProbeEvery == 0 ? kProbeNs : 0;
+}
+
+bool Waiter::succeed(std::uint64_t start) noexcept {
+  const std::uint64_t waited = sys::now_ns() - start;
+  const std::uint32_t average = average_ns_.load(std::memory_order_relaxed);
+  const auto capped = static_cast<std::uint32_t>(waited < 1'000'000 ? waited : 1'000'000);
+  average_ns_.store(average - average / 4 + capped / 4, std::memory_order_relaxed);
+  return true;
+}
+
+void Waiter::note_sleep(std::uint64_t nanoseconds) noexcept {
+  const std::uint64_t awake = nanoseconds > kWakeUpNs ? nanoseconds - kWakeUpNs : 0;
+  const auto capped = static_cast<std::uint32_t>(awake < 1'000'000 ? awake : 1'000'000);
+  const std::uint32_t average = average_ns_.load(std::memory_order_relaxed);
+  average_ns_.store(average - average / 4 + capped / 4, std::memory_order_relaxed);
+}
+
+bool Waiter::may_yield(std::uint64_t now) noexcept {
+  return now >= no_yield_until.load(std::memory_order_relaxed);
+}
+
+void Waiter::note_yield(std::uint64_t before, std::uint64_t after, bool earned) noexcept {
+  const std::uint64_t took = after - before;
+  if (took > kLostSliceNs || (took > kBusyYieldNs && !earned)) {
+    const std::uint64_t penalty = penalty_ns.load(std::memory_order_relaxed);
+    no_yield_until.store(after + penalty, std::memory_order_relaxed);
+    penalty_ns.store(penalty * 2 < kLongestPenaltyNs ? penalty * 2 : kLongestPenaltyNs,
+                     std::memory_order_relaxed);
+  } else if (took < kBusyYieldNs / 4) {
+    const std::uint64_t penalty = penalty_ns.load(std::memory_order_relaxed);
+    if (penalty > kFirstPenaltyNs) {
+      penalty_ns.store(penalty - penalty / 8, std::memory_order_relaxed);
+    }
+  }
+}
+
+}  // namespace tssx

@@ -1,0 +1,89 @@
+// Waiting before sleeping: look, spin, yield, and know when each of them pays.
+//
+// A wake-up through the kernel costs tens of microseconds on another CPU, a look at a cache line a
+// tenth of one; but whoever spins while somebody else has work keeps that work from being done. So
+// a Waiter remembers what waiting has earned on its endpoint lately, and the whole process
+// remembers (in Contention) that a sched_yield() took long: then the machine is busy, and the only
+// polite way to wait is to sleep.
+//
+// Thread safety: a Waiter is used by one thread at a time as far as it matters; its members are
+// atomics, so a race costs a wrong guess. May be called from: anywhere.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "core/sys.h"
+
+namespace tssx {
+
+// The CPU this thread runs on, from the rseq area that glibc registers; no system call.
+std::uint32_t current_cpu() noexcept;
+
+// Upper bound of one waiting phase in nanoseconds; 0 forbids spinning and yielding altogether.
+void set_spin_limit(std::uint64_t nanoseconds) noexcept;
+
+inline void relax() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+class Waiter {
+ public:
+  // Calls look() until it returns true, or until waiting longer is not worth it. `peer_cpu` is
+  // where the peer last ran: on our own CPU it can't progress while we spin, so yield at once.
+  template <class Look>
+  bool wait(std::uint32_t peer_cpu, Look&& look) noexcept {
+    const std::uint64_t budget = this->budget();
+    if (budget == 0) return false;
+    const std::uint64_t start = sys::now_ns();
+    const std::uint64_t deadline = start + budget;
+    std::uint64_t next_yield = start + kFirstYieldNs;
+    const bool same_cpu = peer_cpu == current_cpu();
+    for (;;) {
+      if (!same_cpu) {
+        for (int i = 0; i < kLooksPerRound; ++i) {
+          if (look()) return succeed(start);
+          relax();
+        }
+      } else if (look()) {
+        return succeed(start);
+      }
+      std::uint64_t now = sys::now_ns();
+      if (now >= deadline) break;
+      if (same_cpu || now >= next_yield) {
+        if (!may_yield(now)) break;
+        sys::sched_yield();
+        const std::uint64_t after = sys::now_ns();
+        const bool earned = look();
+        note_yield(now, after, earned);
+        if (earned) return succeed(start);
+        if (after - now > kBusyYieldNs) break;
+        next_yield = after + kYieldEveryNs;
+      }
+    }
+    return false;
+  }
+
+  // After a sleep: how long the whole wait took, wake-up included.
+  void note_sleep(std::uint64_t nanoseconds) noexcept;
+
+ private:
+  static constexpr int kLooksPerRound = 24;
+  static constexpr std::uint64_t kFirstYieldNs = 4'000;
+  static constexpr std::uint64_t kYieldEveryNs = 6'000;
+  static constexpr std::uint64_t kBusyYieldNs = 20'000;
+
+  std::uint64_t budget() noexcept;
+  bool succeed(std::uint64_t start) noexcept;
+  static bool may_yield(std::uint64_t now) noexcept;
+  static void note_yield(std::uint64_t before, std::uint64_t after, bool earned) noexcept;
+
+  std::atomic<std::uint32_t> average_ns_{20'000};  // of recent waits
+  std::atomic<std::uint32_t> skipped_{0};          // waits since the last probe
+};
+
+}  // namespace tssx
