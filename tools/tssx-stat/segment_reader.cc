@@ -1,0 +1,35 @@
+#include "tools/tssx-stat/segment_reader.h"
+
+#include <sys/uio.h>
+
+#include <cerrno>
+#include <vector>
+
+namespace tssx::stat_tool {
+namespace {
+
+// An address of another process, which is never dereferenced here.
+void* remote(std::uint64_t address) {
+  return reinterpret_cast<void*>(static_cast<std::uintptr_t>(address));
+}
+
+}  // namespace
+
+ReadOutcome read_header_page(const FoundSegment& segment, Page& page,
+                             std::unordered_set<pid_t>& hidden) {
+  std::vector<pid_t> refused;
+  for (const Mapper& mapper : segment.mappers) {
+    const iovec local{page.data(), page.size()};
+    const iovec from{remote(mapper.address), page.size()};
+    const ssize_t count = ::process_vm_readv(mapper.pid, &local, 1, &from, 1, 0);
+    if (count == static_cast<ssize_t>(page.size())) return ReadOutcome::ok;
+    // ENOSYS: a kernel or a container that leaves the call out refuses every process alike.
+    if (count < 0 && (errno == EPERM || errno == EACCES || errno == ENOSYS)) {
+      refused.push_back(mapper.pid);
+    }
+  }
+  hidden.insert(refused.begin(), refused.end());
+  return refused.empty() ? ReadOutcome::vanished : ReadOutcome::denied;
+}
+
+}  // namespace tssx::stat_tool

@@ -1,0 +1,24 @@
+// Copies the header page of a segment out of a process that maps it.
+//
+// Thread safety: no state. Works under the sandbox: one system call, no descriptor.
+#pragma once
+
+#include <unordered_set>
+
+#include "tools/tssx-stat/scan.h"
+#include "tools/tssx-stat/snapshot.h"
+
+namespace tssx::stat_tool {
+
+enum class ReadOutcome {
+  ok,
+  vanished,  // unmapped, or its processes ended: no error
+  denied,    // maps could be seen, memory can't (Yama, or a process that changed identity)
+};
+
+// Tries the mappers in turn until one yields the page. If none does and some were refused, those
+// are added to hidden.
+[[nodiscard]] ReadOutcome read_header_page(const FoundSegment& segment, Page& page,
+                                           std::unordered_set<pid_t>& hidden);
+
+}  // namespace tssx::stat_tool
