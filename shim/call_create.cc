@@ -1,0 +1,342 @@
+// How sockets come into being, and the names they show.
+
+#include <errno.h>
+#include <sys/un.h>
+
+#include <cstring>
+
+#include "core/ring.h"
+#include "core/sys.h"
+#include "shim/config.h"
+#include "shim/descriptor_table.h"
+#include "shim/epoll_set.h"
+#include "shim/real.h"
+
+namespace tssx {
+namespace {
+
+constexpr socklen_t kUnnamedLength = sizeof(sa_family_t);
+
+bool is_unix_stream(int fd) noexcept {
+  int value = 0;
+  socklen_t length = sizeof value;
+  if (sys::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &value, &length) != 0 || value != AF_UNIX) {
+    return false;
+  }
+  length = sizeof value;
+  return sys::getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length) == 0 && value == SOCK_STREAM;
+}
+
+bool is_unbound(int fd) noexcept {
+  sockaddr_un name{};
+  socklen_t length = sizeof name;
+  return sys::getsockname(fd, &name, &length) == 0 && length == kUnnamedLength;
+}
+
+// What an unnamed Unix socket shows for an address: its family, and a length of 2 (unix(7)).
+int show_unnamed(sockaddr* address, socklen_t* length) noexcept {
+  if (is_bad_address(length, sizeof *length)) {
+    errno = EFAULT;
+    return -1;
+  }
+  if (static_cast<int>(*length) < 0) {
+    errno = EINVAL;
+    return -1;
+  }
+  const sa_family_t family = AF_UNIX;
+  const socklen_t size = *length < kUnnamedLength ? *length : kUnnamedLength;
+  if (size != 0) {
+    if (is_bad_address(address, size)) {
+      errno = EFAULT;
+      return -1;
+    }
+    std::memcpy(address, &family, size);
+  }
+  *length = kUnnamedLength;
+  return 0;
+}
+
+// What we know of a listening descriptor, however this process came by it.
+Slot classify_listener(int fd) noexcept {
+  const Slot known = table.find(fd);
+  // Whatever else we know of it does not listen: the kernel says so.
+  if (known.kind() != Kind::unknown && known.kind() != Kind::fresh) return known;
+  sockaddr_un name{};
+  socklen_t length = sizeof name;
+  Slot found(Kind::ordinary, nullptr);
+  if (is_unix_stream(fd) && sys::getsockname(fd, &name, &length) == 0 &&
+      config.is_listed(name, length)) {
+    if (Listener* listener = take_listener()) {
+      constexpr socklen_t kStart = offsetof(sockaddr_un, sun_path);
+      std::uint32_t size = std::min<std::uint32_t>(length - kStart, kPathSize);
+      if (name.sun_path[0] != '\0') {
+        size = static_cast<std::uint32_t>(::strnlen(name.sun_path, size));
+      }
+      std::memcpy(listener->path, name.sun_path, size);
+      listener->path_length = size;
+      found = Slot(Kind::listener, listener);
+    }
+  }
+  table.set(fd, found);
+  table.note_highest(fd);
+  return found;
+}
+
+// Moves the kernel's descriptor out of the application's way and stands an ID in its place. The
+// number itself where that can't be had.
+int hand_out_id(int fd, Endpoint* endpoint, bool close_on_exec) noexcept {
+  rlimit limit{};
+  if (sys::prlimit(RLIMIT_NOFILE, &limit) != 0) return fd;
+  // High, but within a table that stays small: the kernel sizes it by the highest number.
+  const auto bound = static_cast<int>(std::min<rlim_t>(limit.rlim_cur, 1024));
+  const long moved = sys::fcntl(fd, close_on_exec ? F_DUPFD_CLOEXEC : F_DUPFD, bound - bound / 4);
+  if (moved < 0) return fd;
+  const int hidden = static_cast<int>(moved);
+  const int id = table.add_id(Slot(Kind::endpoint, endpoint), hidden);
+  if (id == 0) {
+    sys::close(hidden);
+    return fd;
+  }
+  forget_stale(hidden);
+  table.set(hidden, Slot(Kind::hidden, nullptr));
+  table.note_highest(hidden);
+  sys::close(fd);
+  return id;
+}
+
+int accept_listed(const Listener& listener, int fd, sockaddr* address, socklen_t* length,
+                  int flags) {
+  sockaddr_un peer{};
+  socklen_t peer_length = sizeof peer;
+  const int accepted = real::accept4(fd, reinterpret_cast<sockaddr*>(&peer), &peer_length, flags);
+  if (accepted < 0) return accepted;
+  forget_stale(accepted);
+
+  Nonce nonce{};
+  const Mark mark = parse_mark(peer, peer_length, &nonce);
+  if (address != nullptr) {
+    int failed = 0;
+    if (mark != Mark::none) {
+      failed = show_unnamed(address, length);
+    } else if (is_bad_address(length, sizeof *length)) {
+      errno = EFAULT;
+      failed = -1;
+    } else if (static_cast<int>(*length) < 0) {
+      errno = EINVAL;
+      failed = -1;
+    } else {
+      const socklen_t size = std::min(*length, peer_length);
+      if (size != 0 && is_bad_address(address, size)) {
+        errno = EFAULT;
+        failed = -1;
+      } else {
+        std::memcpy(address, &peer, size);
+        *length = peer_length;
+      }
+    }
+    if (failed != 0) {
+      // As do_accept() of the kernel: the connection is dropped.
+      const int error = errno;
+      real::close(accepted);
+      errno = error;
+      return -1;
+    }
+  }
+  if (mark != Mark::ours) return accepted;
+  Endpoint* endpoint = open_endpoint({Role::server, nonce, listener.path, listener.path_length});
+  if (endpoint == nullptr) return accepted;
+  if (config.hands_out_ids()) {
+    const int saved = errno;
+    const int id = hand_out_id(accepted, endpoint, (flags & SOCK_CLOEXEC) != 0);
+    errno = saved;
+    if (id != accepted) return id;
+  }
+  table.set(accepted, Slot(Kind::endpoint, endpoint));
+  table.note_highest(accepted);
+  return accepted;
+}
+
+int accept_any(int fd, sockaddr* address, socklen_t* length, int flags, bool plain_accept) {
+  real::ensure();
+  if (table.size() != 0) {
+    const Slot slot = classify_listener(fd);
+    if (slot.kind() == Kind::listener) {
+      return accept_listed(*slot.as<Listener>(), fd, address, length, flags);
+    }
+    if (fd < 0) fd = table.kernel_fd(fd);
+  }
+  const int accepted =
+      plain_accept ? real::accept(fd, address, length) : real::accept4(fd, address, length, flags);
+  if (table.size() != 0) forget_stale(accepted);
+  return accepted;
+}
+
+// A socket that bears a mark but was never connected gets a fresh one in its place, so that bind()
+// and listen() find it as the application left it.
+void drop_mark(int fd) noexcept {
+  int flags = SOCK_STREAM;
+  const long status = sys::fcntl(fd, F_GETFL);
+  const long descriptor = sys::fcntl(fd, F_GETFD);
+  if (status >= 0 && (status & O_NONBLOCK) != 0) flags |= SOCK_NONBLOCK;
+  const long fresh = sys::call(SYS_socket, AF_UNIX, flags | SOCK_CLOEXEC, 0);
+  if (fresh < 0) return;
+  const auto replacement = static_cast<int>(fresh);
+  for (const int option : {SO_SNDBUF, SO_RCVBUF}) {
+    int value = 0;
+    socklen_t length = sizeof value;
+    if (sys::getsockopt(fd, SOL_SOCKET, option, &value, &length) != 0) continue;
+    value /= 2;  // the kernel doubles what it is given (socket(7))
+    sys::call(SYS_setsockopt, replacement, SOL_SOCKET, option, sys::word(&value), sizeof value);
+  }
+  for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
+    timeval value{};
+    socklen_t length = sizeof value;
+    if (sys::getsockopt(fd, SOL_SOCKET, option, &value, &length) != 0) continue;
+    sys::call(SYS_setsockopt, replacement, SOL_SOCKET, option, sys::word(&value), sizeof value);
+  }
+  release_descriptor(fd);
+  const int keep = descriptor >= 0 && (descriptor & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0;
+  sys::call(SYS_dup3, replacement, fd, keep);
+  sys::close(replacement);
+  table.set(fd, Slot(Kind::fresh, nullptr));
+}
+
+// May `fd` bear a mark? Returns an endpoint bound to its mark, or nullptr.
+Endpoint* mark_client(int fd) noexcept {
+  const Slot slot = table.find(fd);
+  if (slot.kind() == Kind::marked) return slot.as<Endpoint>();
+  if (slot.kind() == Kind::unknown) {
+    if (!is_unix_stream(fd) || !is_unbound(fd)) return nullptr;
+  } else if (slot.kind() != Kind::fresh) {
+    return nullptr;
+  }
+  ChannelOrigin origin{Role::client, {}};
+  if (!make_nonce(&origin.nonce)) return nullptr;
+  Endpoint* endpoint = open_endpoint(origin);
+  if (endpoint == nullptr) return nullptr;
+  sockaddr_un mark{};
+  const socklen_t length = make_mark(origin.nonce, &mark);
+  if (sys::bind(fd, &mark, length) != 0) {
+    drop_descriptor(*endpoint);
+    drop_reference(*endpoint);
+    return nullptr;
+  }
+  endpoint->marked_only = true;
+  table.set(fd, Slot(Kind::marked, endpoint));
+  table.note_highest(fd);
+  return endpoint;
+}
+
+int connect_any(int fd, const sockaddr* address, socklen_t length) {
+  real::ensure();
+  if (table.size() == 0) return real::connect(fd, address, length);
+  if (fd < 0) fd = table.kernel_fd(fd);
+  constexpr socklen_t kStart = offsetof(sockaddr_un, sun_path);
+  sockaddr_un wanted{};
+  if (fd < 0 || length <= kStart || length > sizeof wanted || is_bad_address(address, length) ||
+      address->sa_family != AF_UNIX) {
+    return real::connect(fd, address, length);
+  }
+  std::memcpy(&wanted, address, length);
+  if (!config.is_listed(wanted, length)) return real::connect(fd, address, length);
+  Endpoint* endpoint = mark_client(fd);
+  const int connected = real::connect(fd, address, length);
+  if (endpoint != nullptr && connected == 0) {
+    endpoint->marked_only = false;
+    table.set(fd, Slot(Kind::endpoint, endpoint));
+    adopt_registrations(fd, *endpoint);
+  }
+  return connected;
+}
+
+// Is the name that the kernel would tell a mark?
+bool shows_mark(const sockaddr_un& name, socklen_t length) noexcept {
+  Nonce nonce{};
+  return parse_mark(name, length, &nonce) != Mark::none;
+}
+
+template <class Function>
+int tell_name(Function function, int fd, sockaddr* address, socklen_t* length) {
+  const int known = table.size() != 0 ? table.kernel_fd(fd) : fd;
+  const Kind kind = table.find(fd).kind();
+  if (kind == Kind::endpoint || kind == Kind::marked) {
+    sockaddr_un name{};
+    socklen_t size = sizeof name;
+    if (function(known, reinterpret_cast<sockaddr*>(&name), &size) == 0 && shows_mark(name, size)) {
+      return show_unnamed(address, length);
+    }
+  }
+  return function(known, address, length);
+}
+
+}  // namespace
+}  // namespace tssx
+
+using namespace tssx;
+
+TSSX_INTERPOSED int socket(int domain, int type, int protocol) noexcept {
+  real::ensure();
+  const int fd = real::socket(domain, type, protocol);
+  if (table.size() != 0 && fd >= 0) {
+    forget_stale(fd);
+    if (domain == AF_UNIX && (type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == SOCK_STREAM) {
+      table.set(fd, Slot(Kind::fresh, nullptr));
+      table.note_highest(fd);
+    }
+  }
+  return fd;
+}
+
+TSSX_INTERPOSED int socketpair(int domain, int type, int protocol, int fds[2]) noexcept {
+  real::ensure();
+  const int made = real::socketpair(domain, type, protocol, fds);
+  if (table.size() != 0 && made == 0) {
+    forget_stale(fds[0]);
+    forget_stale(fds[1]);
+  }
+  return made;
+}
+
+TSSX_INTERPOSED int bind(int fd, const sockaddr* address, socklen_t length) noexcept {
+  real::ensure();
+  if (table.size() == 0) return real::bind(fd, address, length);
+  if (table.find(fd).kind() == Kind::marked) drop_mark(fd);
+  const int bound = real::bind(table.kernel_fd(fd), address, length);
+  if (bound == 0 && table.find(fd).kind() == Kind::fresh) {
+    table.set(fd, Slot());
+  }
+  return bound;
+}
+
+TSSX_INTERPOSED int listen(int fd, int backlog) noexcept {
+  real::ensure();
+  if (table.size() == 0) return real::listen(fd, backlog);
+  if (table.find(fd).kind() == Kind::marked) drop_mark(fd);
+  return real::listen(table.kernel_fd(fd), backlog);
+}
+
+TSSX_INTERPOSED int accept(int fd, sockaddr* address, socklen_t* length) {
+  return accept_any(fd, address, length, 0, true);
+}
+
+TSSX_INTERPOSED int accept4(int fd, sockaddr* address, socklen_t* length, int flags) {
+  return accept_any(fd, address, length, flags, false);
+}
+
+TSSX_INTERPOSED int connect(int fd, const sockaddr* address, socklen_t length) {
+  return connect_any(fd, address, length);
+}
+
+TSSX_INTERPOSED int __connect(int fd, const sockaddr* address, socklen_t length) {
+  return connect_any(fd, address, length);
+}
+
+TSSX_INTERPOSED int getsockname(int fd, sockaddr* address, socklen_t* length) noexcept {
+  real::ensure();
+  return tell_name(real::getsockname, fd, address, length);
+}
+
+TSSX_INTERPOSED int getpeername(int fd, sockaddr* address, socklen_t* length) noexcept {
+  real::ensure();
+  return tell_name(real::getpeername, fd, address, length);
+}

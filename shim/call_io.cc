@@ -1,0 +1,286 @@
+// read(2) and its family, write(2) and its family: thin fronts of stream_io.
+
+#include <errno.h>
+
+#include <cstring>
+
+#include "core/ring.h"
+#include "core/sys.h"
+#include "shim/descriptor_table.h"
+#include "shim/real.h"
+#include "shim/stream_io.h"
+
+using namespace tssx;
+
+namespace {
+
+// Endpoints that leave by SCM_RIGHTS: their next holder may know nothing of rings, so they go back
+// to the kernel first. An ID goes as the kernel's descriptor behind it.
+void give_up_passed(const msghdr& message) noexcept {
+  if (table.size() == 0 || message.msg_controllen == 0 ||
+      is_bad_address(message.msg_control, message.msg_controllen)) {
+    return;
+  }
+  msghdr copy = message;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&copy); header != nullptr;
+       header = CMSG_NXTHDR(&copy, header)) {
+    if (header->cmsg_len < CMSG_LEN(0)) return;
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      unsigned char* at = CMSG_DATA(header) + i * sizeof(int);
+      std::memcpy(&fd, at, sizeof fd);
+      EndpointRef endpoint(fd);
+      if (!endpoint) continue;
+      endpoint.channel().leave_for_good(endpoint.fd());
+      follow_mode(*endpoint);
+      const int kernel_fd = endpoint.fd();
+      if (kernel_fd != fd) std::memcpy(at, &kernel_fd, sizeof fd);
+    }
+  }
+}
+
+ssize_t receive_one(EndpointRef& endpoint, void* buffer, size_t size, int flags) {
+  iovec part{buffer, size};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  return receive_stream(endpoint, message, flags);
+}
+
+ssize_t send_one(EndpointRef& endpoint, const void* data, size_t size, int flags) {
+  iovec part{const_cast<void*>(data), size};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  return send_stream(endpoint, message, flags);
+}
+
+ssize_t do_read(int fd, void* buffer, size_t size) {
+  real::ensure();
+  if (EndpointRef endpoint(fd); endpoint) {
+    if (size == 0) return real::read(endpoint.fd(), buffer, 0);
+    return receive_one(endpoint, buffer, size, 0);
+  }
+  return real::read(fd, buffer, size);
+}
+
+ssize_t do_write(int fd, const void* data, size_t size) {
+  real::ensure();
+  if (EndpointRef endpoint(fd); endpoint) return send_one(endpoint, data, size, 0);
+  return real::write(fd, data, size);
+}
+
+ssize_t do_recv(int fd, void* buffer, size_t size, int flags) {
+  real::ensure();
+  if (EndpointRef endpoint(fd); endpoint) return receive_one(endpoint, buffer, size, flags);
+  return real::recv(fd, buffer, size, flags);
+}
+
+ssize_t do_send(int fd, const void* data, size_t size, int flags) {
+  real::ensure();
+  if (EndpointRef endpoint(fd); endpoint) return send_one(endpoint, data, size, flags);
+  return real::send(fd, data, size, flags);
+}
+
+ssize_t do_recvfrom(int fd, void* buffer, size_t size, int flags, sockaddr* address,
+                    socklen_t* length) {
+  real::ensure();
+  if (EndpointRef endpoint(fd); endpoint) {
+    if (endpoint.channel().is_plain()) {
+      return real::recvfrom(endpoint.fd(), buffer, size, flags, address, length);
+    }
+    iovec part{buffer, size};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_name = length != nullptr ? address : nullptr;
+    message.msg_namelen = message.msg_name != nullptr ? *length : 0;
+    const ssize_t got = receive_stream(endpoint, message, flags);
+    if (got >= 0 && message.msg_name != nullptr) *length = message.msg_namelen;
+    return got;
+  }
+  return real::recvfrom(fd, buffer, size, flags, address, length);
+}
+
+size_t total(const iovec* parts, int count) noexcept {
+  size_t sum = 0;
+  for (int i = 0; i < count; ++i) sum += parts[i].iov_len;
+  return sum;
+}
+
+// readv(2) and writev(2) check their own way: a bad count is EINVAL there.
+bool is_vector(const iovec* parts, int count) noexcept {
+  return count > 0 && count <= 1024 &&
+         !is_bad_address(parts, static_cast<size_t>(count) * sizeof(iovec));
+}
+
+}  // namespace
+
+TSSX_INTERPOSED ssize_t read(int fd, void* buffer, size_t size) {
+  return do_read(fd, buffer, size);
+}
+TSSX_INTERPOSED ssize_t __read(int fd, void* buffer, size_t size) {
+  return do_read(fd, buffer, size);
+}
+TSSX_INTERPOSED ssize_t __read_chk(int fd, void* buffer, size_t size, size_t room) {
+  real::ensure();
+  if (size > room) return real::__read_chk(fd, buffer, size, room);  // aborts, as it should
+  return do_read(fd, buffer, size);
+}
+
+TSSX_INTERPOSED ssize_t readv(int fd, const iovec* parts, int count) {
+  real::ensure();
+  if (EndpointRef endpoint(fd); endpoint) {
+    if (!is_vector(parts, count) || total(parts, count) == 0) {
+      return real::readv(endpoint.fd(), parts, count);
+    }
+    msghdr message{};
+    message.msg_iov = const_cast<iovec*>(parts);
+    message.msg_iovlen = static_cast<size_t>(count);
+    return receive_stream(endpoint, message, 0);
+  }
+  return real::readv(fd, parts, count);
+}
+
+TSSX_INTERPOSED ssize_t recv(int fd, void* buffer, size_t size, int flags) {
+  return do_recv(fd, buffer, size, flags);
+}
+TSSX_INTERPOSED ssize_t __recv_chk(int fd, void* buffer, size_t size, size_t room, int flags) {
+  real::ensure();
+  if (size > room) return real::__recv_chk(fd, buffer, size, room, flags);
+  return do_recv(fd, buffer, size, flags);
+}
+TSSX_INTERPOSED ssize_t recvfrom(int fd, void* buffer, size_t size, int flags, sockaddr* address,
+                                 socklen_t* length) {
+  return do_recvfrom(fd, buffer, size, flags, address, length);
+}
+TSSX_INTERPOSED ssize_t __recvfrom_chk(int fd, void* buffer, size_t size, size_t room, int flags,
+                                       sockaddr* address, socklen_t* length) {
+  real::ensure();
+  if (size > room) return real::__recvfrom_chk(fd, buffer, size, room, flags, address, length);
+  return do_recvfrom(fd, buffer, size, flags, address, length);
+}
+
+TSSX_INTERPOSED ssize_t recvmsg(int fd, msghdr* message, int flags) {
+  real::ensure();
+  if (EndpointRef endpoint(fd); endpoint) {
+    if (is_bad_address(message, sizeof *message)) {
+      return real::recvmsg(endpoint.fd(), message, flags);
+    }
+    return receive_stream(endpoint, *message, flags);
+  }
+  return real::recvmsg(fd, message, flags);
+}
+
+TSSX_INTERPOSED int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags,
+                             timespec* timeout) {
+  real::ensure();
+  if (EndpointRef endpoint(fd); endpoint) {
+    if (endpoint.channel().is_plain() || is_bad_address(messages, count * sizeof *messages)) {
+      return real::recvmmsg(endpoint.fd(), messages, count, flags, timeout);
+    }
+    if (timeout != nullptr && (is_bad_address(timeout, sizeof *timeout) || timeout->tv_sec < 0 ||
+                               timeout->tv_nsec < 0 || timeout->tv_nsec >= 1'000'000'000)) {
+      return real::recvmmsg(endpoint.fd(), messages, 0, flags, timeout);  // the kernel's own error
+    }
+    // do_recvmmsg() of the kernel: the timeout is looked at between messages only, and an error
+    // after the first message is told by the next call.
+    const std::uint64_t start = sys::now_ns();
+    const std::uint64_t limit = timeout == nullptr
+                                    ? ~std::uint64_t{0}
+                                    : static_cast<std::uint64_t>(timeout->tv_sec) * 1'000'000'000U +
+                                          static_cast<std::uint64_t>(timeout->tv_nsec);
+    int done = 0;
+    int how = flags & ~MSG_WAITFORONE;
+    while (done < static_cast<int>(count)) {
+      const ssize_t got = receive_stream(endpoint, messages[done].msg_hdr, how);
+      if (got < 0) return done != 0 ? done : -1;
+      messages[done++].msg_len = static_cast<unsigned>(got);
+      if ((flags & MSG_WAITFORONE) != 0) how |= MSG_DONTWAIT;
+      if (got == 0 || sys::now_ns() - start >= limit) break;
+    }
+    if (timeout != nullptr) {
+      const std::uint64_t gone = sys::now_ns() - start;
+      const std::uint64_t left = gone < limit ? limit - gone : 0;
+      timeout->tv_sec = static_cast<time_t>(left / 1'000'000'000U);
+      timeout->tv_nsec = static_cast<long>(left % 1'000'000'000U);
+    }
+    return done;
+  }
+  return real::recvmmsg(fd, messages, count, flags, timeout);
+}
+
+TSSX_INTERPOSED ssize_t write(int fd, const void* data, size_t size) {
+  return do_write(fd, data, size);
+}
+TSSX_INTERPOSED ssize_t __write(int fd, const void* data, size_t size) {
+  return do_write(fd, data, size);
+}
+
+TSSX_INTERPOSED ssize_t writev(int fd, const iovec* parts, int count) {
+  real::ensure();
+  if (EndpointRef endpoint(fd); endpoint) {
+    if (!is_vector(parts, count) || total(parts, count) == 0) {
+      return real::writev(endpoint.fd(), parts, count);
+    }
+    msghdr message{};
+    message.msg_iov = const_cast<iovec*>(parts);
+    message.msg_iovlen = static_cast<size_t>(count);
+    return send_stream(endpoint, message, 0);
+  }
+  return real::writev(fd, parts, count);
+}
+
+TSSX_INTERPOSED ssize_t send(int fd, const void* data, size_t size, int flags) {
+  return do_send(fd, data, size, flags);
+}
+TSSX_INTERPOSED ssize_t __send(int fd, const void* data, size_t size, int flags) {
+  return do_send(fd, data, size, flags);
+}
+
+TSSX_INTERPOSED ssize_t sendto(int fd, const void* data, size_t size, int flags,
+                               const sockaddr* address, socklen_t length) {
+  real::ensure();
+  if (EndpointRef endpoint(fd); endpoint) {
+    if (endpoint.channel().is_plain() || (address != nullptr && length != 0)) {
+      // A connected stream refuses a destination (EISCONN) and sends nothing.
+      return real::sendto(endpoint.fd(), data, size, flags, address, length);
+    }
+    return send_one(endpoint, data, size, flags);
+  }
+  return real::sendto(fd, data, size, flags, address, length);
+}
+
+TSSX_INTERPOSED ssize_t sendmsg(int fd, const msghdr* message, int flags) {
+  real::ensure();
+  if (!is_bad_address(message, sizeof *message)) give_up_passed(*message);
+  if (EndpointRef endpoint(fd); endpoint) {
+    if (is_bad_address(message, sizeof *message)) {
+      return real::sendmsg(endpoint.fd(), message, flags);
+    }
+    return send_stream(endpoint, *message, flags);
+  }
+  return real::sendmsg(fd, message, flags);
+}
+
+TSSX_INTERPOSED int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
+  real::ensure();
+  if (!is_bad_address(messages, count * sizeof *messages)) {
+    for (unsigned i = 0; i < count; ++i) give_up_passed(messages[i].msg_hdr);
+  }
+  if (EndpointRef endpoint(fd); endpoint) {
+    if (endpoint.channel().is_plain() || is_bad_address(messages, count * sizeof *messages)) {
+      return real::sendmmsg(endpoint.fd(), messages, count, flags);
+    }
+    int done = 0;
+    while (done < static_cast<int>(count)) {
+      const ssize_t sent = send_stream(endpoint, messages[done].msg_hdr, flags);
+      if (sent < 0) return done != 0 ? done : -1;
+      messages[done++].msg_len = static_cast<unsigned>(sent);
+    }
+    return done;
+  }
+  return real::sendmmsg(fd, messages, count, flags);
+}

@@ -1,0 +1,199 @@
+// close(2), dup(2) and their families, shutdown(2).
+
+#include <errno.h>
+#include <linux/close_range.h>
+
+#include <algorithm>
+
+#include "core/sys.h"
+#include "shim/descriptor_table.h"
+#include "shim/duplicate.h"
+#include "shim/epoll_set.h"
+#include "shim/real.h"
+
+using namespace tssx;
+
+namespace tssx {
+
+void note_duplicate(int from, int to) noexcept {
+  if (to < 0 || table.size() == 0) return;
+  const Slot slot = table.find(from);
+  switch (slot.kind()) {
+    case Kind::endpoint:
+      add_descriptor(*slot.as<Endpoint>());
+      table.set(to, slot);
+      break;
+    case Kind::epoll:
+      slot.as<EpollSet>()->descriptors.fetch_add(1, std::memory_order_relaxed);
+      table.set(to, slot);
+      break;
+    case Kind::fresh:
+      // Two numbers for one socket that a mark on either would change: it stays the kernel's.
+      table.set(from, Slot(Kind::ordinary, nullptr));
+      table.set(to, Slot(Kind::ordinary, nullptr));
+      break;
+    case Kind::unknown:
+    case Kind::marked:
+    case Kind::listener:
+    case Kind::ordinary:
+    case Kind::hidden:
+      return;
+  }
+  table.note_highest(to);
+}
+
+}  // namespace tssx
+
+namespace {
+
+int refuse() noexcept {
+  errno = EBADF;
+  return -1;
+}
+
+// The application wants this number, which hides the socket of an ID: move that elsewhere.
+void vacate(int fd) noexcept {
+  const long moved = sys::fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
+  if (moved < 0) return;
+  const auto elsewhere = static_cast<int>(moved);
+  const long flags = sys::fcntl(fd, F_GETFD);
+  if (flags >= 0 && (flags & FD_CLOEXEC) == 0) sys::fcntl(elsewhere, F_SETFD, 0);
+  if (table.move_hidden(fd, elsewhere)) {
+    table.set(elsewhere, Slot(Kind::hidden, nullptr));
+    table.note_highest(elsewhere);
+    table.set(fd, Slot());
+  } else {
+    sys::close(elsewhere);
+  }
+}
+
+int do_close(int fd) {
+  real::ensure();
+  const Slot slot = table.find(fd);
+  if (slot.kind() == Kind::unknown) return real::close(fd);
+  if (slot.kind() == Kind::hidden) return refuse();
+  const int kernel_fd = table.kernel_fd(fd);
+  release_descriptor(fd);
+  if (kernel_fd != fd) table.set(kernel_fd, Slot());
+  return real::close(kernel_fd);
+}
+
+int do_dup2(int from, int to, int flags, bool plain) noexcept {
+  real::ensure();
+  const auto call = [&](int source) {
+    return plain ? real::dup2(source, to) : real::dup3(source, to, flags);
+  };
+  if (table.size() == 0) return call(from);
+  if (table.find(from).kind() == Kind::hidden) return refuse();
+  const int source = table.kernel_fd(from);
+  if (from == to || to < 0) return call(source);
+  const Slot target = table.find(to);
+  if (target.kind() == Kind::hidden) {
+    if (sys::fcntl(source, F_GETFD) < 0) return refuse();
+    vacate(to);
+  } else if (target.kind() != Kind::unknown) {
+    // It is closed by this call, unless the call fails.
+    if (sys::fcntl(source, F_GETFD) < 0 || (!plain && (flags & ~O_CLOEXEC) != 0)) {
+      return call(source);
+    }
+    release_descriptor(to);
+  }
+  const int made = call(source);
+  if (made >= 0) note_duplicate(from, made);
+  return made;
+}
+
+void release_range(unsigned first, unsigned last) noexcept {
+  const auto end = static_cast<unsigned>(table.highest());
+  for (unsigned fd = first; fd <= last && fd < end; ++fd) {
+    const Slot slot = table.find(static_cast<int>(fd));
+    if (slot.kind() != Kind::unknown && slot.kind() != Kind::hidden) {
+      release_descriptor(static_cast<int>(fd));
+    }
+  }
+}
+
+// Calls visit(first, last) for each stretch of [first, last] without hidden descriptors.
+template <class Visit>
+int around_hidden(unsigned first, unsigned last, Visit&& visit) noexcept {
+  const auto end = static_cast<unsigned>(table.highest());
+  unsigned start = first;
+  for (unsigned fd = first; fd <= last && fd < end; ++fd) {
+    if (table.find(static_cast<int>(fd)).kind() != Kind::hidden) continue;
+    if (start < fd) {
+      if (const int failed = visit(start, fd - 1); failed != 0) return failed;
+    }
+    start = fd + 1;
+  }
+  return start <= last && start >= first ? visit(start, last) : 0;
+}
+
+}  // namespace
+
+TSSX_INTERPOSED int close(int fd) { return do_close(fd); }
+TSSX_INTERPOSED int __close(int fd) { return do_close(fd); }
+
+TSSX_INTERPOSED int close_range(unsigned first, unsigned last, int flags) noexcept {
+  real::ensure();
+  if (table.size() == 0 || first > last ||
+      (static_cast<unsigned>(flags) & ~(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE)) != 0) {
+    return real::close_range(first, last, flags);
+  }
+  if ((static_cast<unsigned>(flags) & CLOSE_RANGE_CLOEXEC) == 0) release_range(first, last);
+  return around_hidden(first, last, [flags](unsigned from, unsigned to) {
+    return real::close_range(from, to, flags);
+  });
+}
+
+TSSX_INTERPOSED void closefrom(int first) noexcept {
+  real::ensure();
+  if (table.size() == 0) {
+    real::closefrom(first);
+    return;
+  }
+  const auto start = static_cast<unsigned>(std::max(first, 0));
+  release_range(start, ~0U);
+  around_hidden(start, ~0U, [](unsigned from, unsigned to) {
+    if (to == ~0U) {
+      real::closefrom(static_cast<int>(from));
+    } else {
+      real::close_range(from, to, 0);
+    }
+    return 0;
+  });
+}
+
+TSSX_INTERPOSED int shutdown(int fd, int how) noexcept {
+  real::ensure();
+  if (EndpointRef endpoint(fd); endpoint) {
+    Channel& channel = endpoint.channel();
+    if (channel.is_plain() || how < SHUT_RD || how > SHUT_RDWR) {
+      return real::shutdown(endpoint.fd(), how);
+    }
+    if (!channel.is_established()) {
+      channel.retire(endpoint.fd());
+      if (!channel.is_established()) return real::shutdown(endpoint.fd(), how);
+    }
+    channel.poll_hang_up(endpoint.fd());
+    channel.shutdown(endpoint.fd(), how != SHUT_WR, how != SHUT_RD);
+    return 0;
+  }
+  return real::shutdown(fd, how);
+}
+
+TSSX_INTERPOSED int dup(int fd) noexcept {
+  real::ensure();
+  if (table.size() != 0 && table.find(fd).kind() == Kind::hidden) return refuse();
+  const int made = real::dup(table.kernel_fd(fd));
+  if (made >= 0) {
+    forget_stale(made);
+    note_duplicate(fd, made);
+  }
+  return made;
+}
+
+TSSX_INTERPOSED int dup2(int from, int to) noexcept { return do_dup2(from, to, 0, true); }
+TSSX_INTERPOSED int __dup2(int from, int to) { return do_dup2(from, to, 0, true); }
+TSSX_INTERPOSED int dup3(int from, int to, int flags) noexcept {
+  return do_dup2(from, to, flags, false);
+}

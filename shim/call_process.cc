@@ -1,0 +1,182 @@
+// fork(2) and its kin, and exec(3).
+
+#include <alloca.h>
+#include <errno.h>
+
+#include "core/sys.h"
+#include "shim/descriptor_table.h"
+#include "shim/exec.h"
+#include "shim/real.h"
+#include "shim/startup.h"
+
+using namespace tssx;
+
+extern "C" char** environ;
+
+namespace {
+
+// libc's fork() runs our atfork handlers, which count the child. They can't know that it failed.
+pid_t do_fork() {
+  real::ensure();
+  const pid_t child = real::fork();
+  if (child < 0 && table.size() != 0) {
+    const int error = errno;
+    after_fork_failed();
+    errno = error;
+  }
+  return child;
+}
+
+// The child of a vfork() runs in its parent's memory, where its dup2() and close() would change the
+// parent's tables. So it gets memory of its own, and the parent waits as vfork(2) promises: until
+// the child executes another program or exits, which closes the pipe.
+pid_t do_vfork() {
+  real::ensure();
+  int ends[2];
+  if (sys::call(SYS_pipe2, sys::word(ends), O_CLOEXEC) != 0) return do_fork();
+  const long high = sys::fcntl(ends[1], F_DUPFD_CLOEXEC, 700);
+  if (high >= 0) {
+    sys::close(ends[1]);
+    ends[1] = static_cast<int>(high);
+    table.set(ends[1], Slot(Kind::hidden, nullptr));
+    table.note_highest(ends[1]);
+  }
+  const pid_t child = do_fork();
+  if (child == 0) {
+    sys::close(ends[0]);
+    return 0;
+  }
+  const int error = errno;
+  if (high >= 0) table.set(ends[1], Slot());
+  sys::close(ends[1]);
+  if (child > 0) {
+    char byte = 0;
+    while (sys::call(SYS_read, ends[0], sys::word(&byte), 1) == -EINTR) {
+    }
+  }
+  sys::close(ends[0]);
+  errno = error;
+  return child;
+}
+
+// execl() and its kin pass the arguments one by one (exec(3)).
+#define TSSX_COLLECT_ARGUMENTS(first)                                     \
+  va_list arguments;                                                      \
+  va_start(arguments, first);                                             \
+  size_t count = 1;                                                       \
+  while (va_arg(arguments, char*) != nullptr) ++count;                    \
+  va_end(arguments);                                                      \
+  auto** argv = static_cast<char**>(alloca((count + 1) * sizeof(char*))); \
+  argv[0] = const_cast<char*>(first);                                     \
+  va_start(arguments, first);                                             \
+  for (size_t i = 1; i <= count; ++i) argv[i] = va_arg(arguments, char*)
+
+}  // namespace
+
+TSSX_INTERPOSED pid_t fork() noexcept { return do_fork(); }
+TSSX_INTERPOSED pid_t __fork() { return do_fork(); }
+
+TSSX_INTERPOSED pid_t _Fork() noexcept {
+  real::ensure();
+  if (table.size() == 0) return real::_Fork();
+  before_fork();
+  const pid_t child = real::_Fork();
+  if (child == 0) {
+    after_fork_in_child();
+  } else {
+    const int error = errno;
+    after_fork_in_parent(child > 0);
+    errno = error;
+  }
+  return child;
+}
+
+TSSX_INTERPOSED pid_t vfork() noexcept { return do_vfork(); }
+TSSX_INTERPOSED pid_t __vfork() { return do_vfork(); }
+
+TSSX_INTERPOSED int execve(const char* path, char* const argv[], char* const envp[]) noexcept {
+  real::ensure();
+  prepare_exec();
+  return real::execve(path, argv, envp);
+}
+
+TSSX_INTERPOSED int execv(const char* path, char* const argv[]) noexcept {
+  real::ensure();
+  prepare_exec();
+  return real::execv(path, argv);
+}
+
+TSSX_INTERPOSED int execvp(const char* file, char* const argv[]) noexcept {
+  real::ensure();
+  prepare_exec();
+  return real::execvp(file, argv);
+}
+
+TSSX_INTERPOSED int execvpe(const char* file, char* const argv[], char* const envp[]) noexcept {
+  real::ensure();
+  prepare_exec();
+  return real::execvpe(file, argv, envp);
+}
+
+TSSX_INTERPOSED int fexecve(int fd, char* const argv[], char* const envp[]) noexcept {
+  real::ensure();
+  prepare_exec();
+  return real::fexecve(fd, argv, envp);
+}
+
+TSSX_INTERPOSED int execl(const char* path, const char* first, ...) noexcept {
+  real::ensure();
+  TSSX_COLLECT_ARGUMENTS(first);
+  va_end(arguments);
+  prepare_exec();
+  return real::execve(path, argv, environ);
+}
+
+TSSX_INTERPOSED int execlp(const char* file, const char* first, ...) noexcept {
+  real::ensure();
+  TSSX_COLLECT_ARGUMENTS(first);
+  va_end(arguments);
+  prepare_exec();
+  return real::execvp(file, argv);
+}
+
+TSSX_INTERPOSED int execle(const char* path, const char* first, ...) noexcept {
+  real::ensure();
+  TSSX_COLLECT_ARGUMENTS(first);
+  auto** envp = va_arg(arguments, char**);
+  va_end(arguments);
+  prepare_exec();
+  return real::execve(path, argv, envp);
+}
+
+// These start their child inside libc, by a clone that shares our memory and runs none of our code.
+
+TSSX_INTERPOSED int posix_spawn(pid_t* pid, const char* path,
+                                const posix_spawn_file_actions_t* actions,
+                                const posix_spawnattr_t* attributes, char* const argv[],
+                                char* const envp[]) {
+  real::ensure();
+  prepare_exec();
+  return real::posix_spawn(pid, path, actions, attributes, argv, envp);
+}
+
+TSSX_INTERPOSED int posix_spawnp(pid_t* pid, const char* file,
+                                 const posix_spawn_file_actions_t* actions,
+                                 const posix_spawnattr_t* attributes, char* const argv[],
+                                 char* const envp[]) {
+  real::ensure();
+  prepare_exec();
+  return real::posix_spawnp(pid, file, actions, attributes, argv, envp);
+}
+
+TSSX_INTERPOSED int system(const char* command) {
+  real::ensure();
+  if (command != nullptr) prepare_exec();
+  return real::system(command);
+}
+
+TSSX_INTERPOSED FILE* popen(const char* command, const char* mode) {
+  real::ensure();
+  prepare_exec();
+  return real::popen(command, mode);
+}

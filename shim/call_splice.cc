@@ -1,0 +1,118 @@
+// Calls by which the kernel itself moves bytes through a socket: it must find them there.
+
+#include <errno.h>
+
+#include "shim/descriptor_table.h"
+#include "shim/real.h"
+#include "shim/stream_io.h"
+
+using namespace tssx;
+
+namespace {
+
+constexpr size_t kBuffer = 16384;
+
+// From a file into an endpoint, by way of a buffer: sendfile(2)'s own semantics of the offset.
+ssize_t copy_file(EndpointRef& endpoint, int in, off_t* offset, size_t count) {
+  char buffer[kBuffer];
+  size_t done = 0;
+  while (done < count) {
+    const size_t want = count - done < sizeof buffer ? count - done : sizeof buffer;
+    off_t position = offset != nullptr ? *offset : ::lseek(in, 0, SEEK_CUR);
+    if (position < 0) return done != 0 ? static_cast<ssize_t>(done) : -1;
+    const ssize_t got = ::pread(in, buffer, want, position);
+    if (got <= 0) return done != 0 || got == 0 ? static_cast<ssize_t>(done) : -1;
+    iovec part{buffer, static_cast<size_t>(got)};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    const ssize_t sent = send_stream(endpoint, message, 0);
+    if (sent < 0) return done != 0 ? static_cast<ssize_t>(done) : -1;
+    position += sent;
+    done += static_cast<size_t>(sent);
+    if (offset != nullptr) {
+      *offset = position;
+    } else if (::lseek(in, position, SEEK_SET) < 0) {
+      return static_cast<ssize_t>(done);
+    }
+    if (sent < got) break;
+  }
+  return static_cast<ssize_t>(done);
+}
+
+template <class Function>
+ssize_t do_sendfile(Function function, int out, int in, off_t* offset, size_t count) {
+  if (EndpointRef endpoint(out); endpoint) {
+    if (endpoint.channel().is_plain()) return function(endpoint.fd(), in, offset, count);
+    return copy_file(endpoint, in, offset, count);
+  }
+  return function(out, in, offset, count);
+}
+
+}  // namespace
+
+TSSX_INTERPOSED ssize_t sendfile(int out, int in, off_t* offset, size_t count) noexcept {
+  real::ensure();
+  return do_sendfile(real::sendfile, out, in, offset, count);
+}
+
+TSSX_INTERPOSED ssize_t sendfile64(int out, int in, off64_t* offset, size_t count) noexcept {
+  real::ensure();
+  return do_sendfile(real::sendfile64, out, in, offset, count);
+}
+
+TSSX_INTERPOSED ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out_offset,
+                               size_t size, unsigned flags) {
+  real::ensure();
+  EndpointRef from(in);
+  EndpointRef to(out);
+  if ((!from || from.channel().is_plain()) && (!to || to.channel().is_plain())) {
+    return real::splice(from ? from.fd() : in, in_offset, to ? to.fd() : out, out_offset, size,
+                        flags);
+  }
+  // One end is a pipe (splice(2)); the other end is ours: copy.
+  if (in_offset != nullptr || out_offset != nullptr) {
+    errno = ESPIPE;
+    return -1;
+  }
+  char buffer[kBuffer];
+  const size_t want = size < sizeof buffer ? size : sizeof buffer;
+  const int how = (flags & SPLICE_F_NONBLOCK) != 0 ? MSG_DONTWAIT : 0;
+  iovec part{buffer, want};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (from) {
+    int room = 0;
+    pollfd pipe{to ? to.fd() : out, POLLOUT, 0};
+    static_cast<void>(room);
+    if (real::poll(&pipe, 1, (flags & SPLICE_F_NONBLOCK) != 0 ? 0 : -1) == 0) {
+      errno = EAGAIN;
+      return -1;
+    }
+    // A writable pipe takes at least PIPE_BUF bytes at once (pipe(7)).
+    part.iov_len = want < PIPE_BUF ? want : PIPE_BUF;
+    const ssize_t got = receive_stream(from, message, how);
+    if (got <= 0) return got;
+    return real::write(out, buffer, static_cast<size_t>(got));
+  }
+  // Out of the pipe only what the ring is sure to take.
+  pollfd ready{to.fd(), 0, 0};
+  static_cast<void>(ready);
+  const ssize_t got = real::read(in, buffer, want);
+  if (got <= 0) return got;
+  size_t done = 0;
+  while (done < static_cast<size_t>(got)) {
+    part.iov_base = buffer + done;
+    part.iov_len = static_cast<size_t>(got) - done;
+    const ssize_t sent = send_stream(to, message, 0);
+    if (sent < 0) {
+      if (errno != EAGAIN) return -1;
+      pollfd space{out, POLLOUT, 0};
+      if (::poll(&space, 1, -1) < 0 && errno != EINTR) return -1;
+      continue;
+    }
+    done += static_cast<size_t>(sent);
+  }
+  return got;
+}

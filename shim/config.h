@@ -1,0 +1,39 @@
+// What the environment asks for; read once, at start-up.
+//
+// USE_TSSX   space-separated patterns of socket paths, as fnmatch(3) without FNM_PATHNAME; a
+//            backslash keeps a space in a path; abstract names are matched as "@name"
+// TSSX_IDS   auto | negative | kernel: what accept() hands out
+// TSSX_SPIN  longest waiting phase in microseconds; 0 forbids spinning
+//
+// Thread safety: immutable after load(). A setuid program gets no configuration (secure_getenv(3)).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+namespace tssx {
+
+class Config {
+ public:
+  // False if this process is to be left alone.
+  bool load() noexcept;
+
+  // Is the name listed? `address` as bind(2) or connect(2) got it, or getsockname(2) gave it.
+  bool is_listed(const sockaddr_un& address, socklen_t length) const noexcept;
+  bool hands_out_ids() const noexcept { return hands_out_ids_; }
+
+ private:
+  static constexpr std::size_t kMaxPatterns = 256;
+  char* text_ = nullptr;  // the patterns, each ended by NUL
+  const char* patterns_[kMaxPatterns]{};
+  std::size_t count_ = 0;
+  bool every_path_ = false;
+  bool hands_out_ids_ = false;
+};
+
+extern Config config;
+
+}  // namespace tssx

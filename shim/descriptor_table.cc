@@ -1,0 +1,163 @@
+#include "shim/descriptor_table.h"
+
+#include "core/sys.h"
+#include "shim/epoll_set.h"
+#include "shim/pool.h"
+
+namespace tssx {
+
+DescriptorTable table;
+
+namespace {
+
+constinit Pool<Listener> listeners{};
+
+}  // namespace
+
+bool DescriptorTable::open() noexcept {
+  const std::size_t bytes = kMaxDescriptors * sizeof(std::atomic<std::uintptr_t>);
+  void* slots =
+      sys::mmap(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
+  void* ids = sys::mmap(kMaxIds * sizeof(Id), PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
+  if (slots == nullptr || ids == nullptr) return false;
+  slots_ = static_cast<std::atomic<std::uintptr_t>*>(slots);
+  ids_ = static_cast<Id*>(ids);
+  size_ = kMaxDescriptors;
+  return true;
+}
+
+Slot DescriptorTable::exchange(int fd, Slot slot) noexcept {
+  if (static_cast<unsigned>(fd) < size_) {
+    return Slot(slots_[fd].exchange(slot.word(), std::memory_order_acq_rel));
+  }
+  if (!is_id(fd) || size_ == 0) return Slot();
+  return Slot(ids_[kFirstId - fd].slot.exchange(slot.word(), std::memory_order_acq_rel));
+}
+
+bool DescriptorTable::compare_exchange(int fd, Slot expected, Slot desired) noexcept {
+  if (static_cast<unsigned>(fd) >= size_) return false;
+  std::uintptr_t word = expected.word();
+  return slots_[fd].compare_exchange_strong(word, desired.word(), std::memory_order_acq_rel);
+}
+
+Slot DescriptorTable::find_id(int fd) const noexcept {
+  const int index = kFirstId - fd;
+  if (index >= kMaxIds) return Slot();
+  return Slot(ids_[index].slot.load(std::memory_order_acquire));
+}
+
+int DescriptorTable::kernel_fd_of_id(int fd) const noexcept {
+  const int index = kFirstId - fd;
+  if (index >= kMaxIds || size_ == 0) return fd;
+  if (ids_[index].slot.load(std::memory_order_acquire) == 0) return fd;  // EBADF, as it should
+  return ids_[index].kernel_fd.load(std::memory_order_relaxed);
+}
+
+int DescriptorTable::add_id(Slot slot, int kernel_fd) noexcept {
+  for (int i = 0; i < kMaxIds; ++i) {
+    std::uintptr_t free = 0;
+    if (ids_[i].slot.load(std::memory_order_relaxed) != 0) continue;
+    // Claimed as "ordinary" until the descriptor stands beside it.
+    if (!ids_[i].slot.compare_exchange_strong(free, static_cast<std::uintptr_t>(Kind::ordinary),
+                                              std::memory_order_acq_rel)) {
+      continue;
+    }
+    ids_[i].kernel_fd.store(kernel_fd, std::memory_order_relaxed);
+    ids_[i].slot.store(slot.word(), std::memory_order_release);
+    int end = ids_end_.load(std::memory_order_relaxed);
+    while (end < i + 1 && !ids_end_.compare_exchange_weak(end, i + 1, std::memory_order_acq_rel)) {
+    }
+    return kFirstId - i;
+  }
+  return 0;
+}
+
+bool DescriptorTable::move_hidden(int from, int to) noexcept {
+  const int end = ids_end_.load(std::memory_order_acquire);
+  for (int i = 0; i < end; ++i) {
+    int current = from;
+    if (ids_[i].slot.load(std::memory_order_acquire) != 0 &&
+        ids_[i].kernel_fd.compare_exchange_strong(current, to, std::memory_order_acq_rel)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+void DescriptorTable::note_highest(int fd) noexcept {
+  int highest = highest_.load(std::memory_order_relaxed);
+  while (highest < fd + 1 &&
+         !highest_.compare_exchange_weak(highest, fd + 1, std::memory_order_relaxed)) {
+  }
+}
+
+EndpointRef::EndpointRef(int fd) noexcept {
+  const Slot slot = table.find(fd);
+  if (slot.kind() != Kind::endpoint) return;
+  auto* endpoint = slot.as<Endpoint>();
+  if (__libc_single_threaded != 0) {
+    endpoint->references.store(endpoint->references.load(std::memory_order_relaxed) + 1,
+                               std::memory_order_relaxed);
+  } else {
+    // Never from zero: then it is being closed, or belongs to somebody else already.
+    std::uint32_t held = endpoint->references.load(std::memory_order_relaxed);
+    do {
+      if (held == 0) return;
+    } while (
+        !endpoint->references.compare_exchange_weak(held, held + 1, std::memory_order_acquire));
+    // Another thread may have closed it in between, and a third reused it: look again.
+    if (table.find(fd).word() != slot.word()) {
+      drop_reference(*endpoint);
+      return;
+    }
+  }
+  endpoint_ = endpoint;
+  kernel_fd_ = table.kernel_fd(fd);
+}
+
+void EndpointRef::reset() noexcept {
+  if (endpoint_ == nullptr) return;
+  if (__libc_single_threaded != 0) {
+    const std::uint32_t left = endpoint_->references.load(std::memory_order_relaxed) - 1;
+    if (left != 0) {
+      endpoint_->references.store(left, std::memory_order_relaxed);
+      endpoint_ = nullptr;
+      return;
+    }
+  }
+  drop_reference(*endpoint_);
+  endpoint_ = nullptr;
+}
+
+void release_descriptor(int fd) noexcept {
+  const Slot slot = table.exchange(fd, Slot());
+  switch (slot.kind()) {
+    case Kind::endpoint:
+    case Kind::marked: {
+      auto* endpoint = slot.as<Endpoint>();
+      if (drop_descriptor(*endpoint)) detach_endpoint(*endpoint);
+      drop_reference(*endpoint);
+      break;
+    }
+    case Kind::listener:
+      Pool<Listener>::give(slot.as<Listener>());
+      break;
+    case Kind::epoll:
+      drop_set(slot.as<EpollSet>());
+      break;
+    case Kind::unknown:
+    case Kind::fresh:
+    case Kind::ordinary:
+    case Kind::hidden:
+      break;
+  }
+}
+
+void forget_stale(int fd) noexcept {
+  if (fd >= 0 && table.find(fd).word() != 0) release_descriptor(fd);
+}
+
+Listener* take_listener() noexcept { return listeners.take(); }
+
+}  // namespace tssx

@@ -1,0 +1,39 @@
+// An endpoint of this process: the channel, and how many descriptors and calls refer to it.
+//
+// Thread safety: reference counts. An Endpoint is closed by whoever drops the last of them, so a
+// call in one thread outlives a close() in another, as in the kernel.
+// May be called from: signal handlers, before main, after fork.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "core/channel.h"
+
+namespace tssx {
+
+struct Member;  // of an epoll set, see epoll_set.h
+
+struct Endpoint {
+  std::atomic<std::uint32_t> taken;  // by the pool
+  // Descriptors of this process that refer to it, plus calls under way. The endpoint is closed
+  // when it falls to 0 (acq_rel: the closer sees all that the others did).
+  std::atomic<std::uint32_t> references;
+  std::atomic<std::uint32_t> descriptors;
+  std::atomic<Member*> members;  // registrations in epoll sets; guarded by members_lock
+  std::atomic<bool> managed;     // those registrations are ours, not the application's
+  std::atomic<bool> rung;        // bells were consumed outside of epoll sets
+  bool marked_only;              // a client whose connect() has not succeeded yet
+  RobustLock members_lock;
+  Channel channel;
+};
+
+// A fresh endpoint with one descriptor, or nullptr.
+Endpoint* open_endpoint(const ChannelOrigin& origin) noexcept;
+
+void add_descriptor(Endpoint& endpoint) noexcept;
+// True if that was this process's last descriptor.
+bool drop_descriptor(Endpoint& endpoint) noexcept;
+void drop_reference(Endpoint& endpoint) noexcept;
+
+}  // namespace tssx

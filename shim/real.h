@@ -1,0 +1,67 @@
+// libc's originals of every interposed symbol, as function pointers of the same name:
+// real::read(fd, ...) is what read(2) would be without us.
+//
+// Thread safety: resolved once; before the constructor by whoever calls first.
+// May be called from: anywhere. A call made while they are being resolved (an allocator that reads
+// a file under dlsym) finds raw system calls in the places that matter.
+#pragma once
+
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/select.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+// Exported by glibc, declared in no header or only for fortified builds.
+extern "C" {
+ssize_t __read(int, void*, size_t);
+ssize_t __read_chk(int, void*, size_t, size_t);
+ssize_t __write(int, const void*, size_t);
+ssize_t __recv_chk(int, void*, size_t, size_t, int);
+ssize_t __recvfrom_chk(int, void*, size_t, size_t, int, sockaddr*, socklen_t*);
+ssize_t __send(int, const void*, size_t, int);
+int __connect(int, const sockaddr*, socklen_t);
+int __close(int);
+int __dup2(int, int);
+int __fcntl(int, int, ...);
+int __poll(pollfd*, nfds_t, int);
+int __poll_chk(pollfd*, nfds_t, int, size_t);
+int __ppoll_chk(pollfd*, nfds_t, const timespec*, const sigset_t*, size_t);
+int __select(int, fd_set*, fd_set*, fd_set*, timeval*);
+pid_t __fork(void);
+pid_t __vfork(void);
+int __dprintf_chk(int, int, const char*, ...);
+int __vdprintf_chk(int, int, const char*, va_list);
+}
+
+namespace tssx::real {
+
+#define TSSX_SYMBOL(name, room, why) extern decltype(&::name) name;
+#define TSSX_UNTOUCHED(name, why)
+#include "shim/symbols.def"
+#undef TSSX_SYMBOL
+#undef TSSX_UNTOUCHED
+
+// Finds the originals. Safe to call again.
+void resolve() noexcept;
+
+extern bool resolved;
+
+inline void ensure() noexcept {
+  if (__builtin_expect(!resolved, 0)) resolve();
+}
+
+}  // namespace tssx::real
+
+// Marks a definition that takes the place of libc's.
+#define TSSX_INTERPOSED extern "C" __attribute__((visibility("default")))

@@ -1,0 +1,99 @@
+#include "shim/startup.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <unwind.h>
+
+#include "core/side.h"
+#include "core/sys.h"
+#include "shim/config.h"
+#include "shim/descriptor_table.h"
+#include "shim/endpoint_pool.h"
+#include "shim/epoll_set.h"
+#include "shim/real.h"
+
+namespace tssx {
+namespace {
+
+// A socket that is neither bound nor connected is in two processes now. A mark that one of them
+// put on it would be unknown to the other: it stays the kernel's.
+void settle_fresh_sockets() noexcept {
+  const int end = table.highest();
+  for (int fd = 0; fd < end; ++fd) {
+    if (table.find(fd).kind() == Kind::fresh) table.set(fd, Slot(Kind::ordinary, nullptr));
+  }
+}
+
+}  // namespace
+
+void before_fork() noexcept {
+  lock_sets();
+  endpoints.for_each([](Endpoint& endpoint) {
+    if (endpoint.descriptors.load(std::memory_order_acquire) != 0) endpoint.channel.prepare_fork();
+  });
+}
+
+void after_fork_failed() noexcept {
+  endpoints.for_each([](Endpoint& endpoint) {
+    if (endpoint.descriptors.load(std::memory_order_acquire) != 0) endpoint.channel.undo_fork();
+  });
+}
+
+void after_fork_in_parent(bool child_exists) noexcept {
+  if (child_exists) {
+    settle_fresh_sockets();
+  } else {
+    after_fork_failed();
+  }
+  unlock_sets();
+}
+
+void after_fork_in_child() noexcept {
+  forget_thread();
+  reset_sets();
+  forget_kept_sides();
+  settle_fresh_sockets();
+  endpoints.for_each([](Endpoint& endpoint) {
+    // Only the forking thread lives on: calls of others will never drop their references.
+    endpoint.references.store(endpoint.descriptors.load(std::memory_order_relaxed),
+                              std::memory_order_relaxed);
+    new (&endpoint.members_lock) RobustLock();
+  });
+}
+
+namespace {
+
+// pthread_cancel() unwinds through our frames by the libgcc_s that glibc loads, but with the
+// personality routine of this library's static copy. That copy fills its table of registers when it
+// first unwinds something itself, and aborts until then. So let it unwind once.
+void prepare_unwinder() noexcept {
+  _Unwind_Backtrace([](_Unwind_Context*, void*) { return _URC_END_OF_STACK; }, nullptr);
+}
+
+// Order matters:
+//  1. the originals: everything below may call them
+//  2. the configuration: without one nothing else is touched
+//  3. the tables; a failure leaves the process to the kernel
+//  4. the atfork handlers: from here on fork() is seen, also inside libc
+__attribute__((constructor(101))) void start() {
+  real::ensure();
+  const int saved = errno;
+  if (config.load() && open_members() && table.open()) {
+    prepare_unwinder();
+    pthread_atfork(
+        before_fork, [] { after_fork_in_parent(true); }, after_fork_in_child);
+  }
+  errno = saved;
+}
+
+// exit(3) closes no descriptor before the process is gone: say so in the segments.
+__attribute__((destructor(101))) void stop() {
+  endpoints.for_each([](Endpoint& endpoint) {
+    if (endpoint.descriptors.exchange(0, std::memory_order_acq_rel) != 0) {
+      endpoint.channel.abandon();
+    }
+  });
+}
+
+}  // namespace
+}  // namespace tssx

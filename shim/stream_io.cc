@@ -1,0 +1,588 @@
+#include "shim/stream_io.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/un.h>
+
+#include <cstring>
+
+#include "core/ring.h"
+#include "core/sys.h"
+#include "shim/epoll_set.h"
+#include "shim/real.h"
+
+namespace tssx {
+namespace {
+
+constexpr std::uint64_t kNapNs = 50'000;
+constexpr int kPatientNaps = 2000;
+constexpr std::uint64_t kSharedSleepNs = 100'000'000;
+// Parts of a vector that are handled at once where its beginning is done already: small, for the
+// smallest of stacks.
+constexpr std::size_t kParts = 64;
+
+// What a sleep ended with.
+enum class Wake { look_again, interrupted, timed_out };
+
+ssize_t fail(int error) noexcept {
+  errno = error;
+  return -1;
+}
+
+std::size_t total_size(const msghdr& message) noexcept {
+  std::size_t total = 0;
+  for (std::size_t i = 0; i < message.msg_iovlen; ++i) total += message.msg_iov[i].iov_len;
+  return total;
+}
+
+// Does the kernel accept these parts at all? (import_iovec(): EINVAL, EMSGSIZE, EFAULT)
+int check_parts(const msghdr& message) noexcept {
+  if (message.msg_iovlen > 1024) return EMSGSIZE;
+  if (message.msg_iovlen != 0 &&
+      is_bad_address(message.msg_iov, message.msg_iovlen * sizeof(iovec))) {
+    return EFAULT;
+  }
+  for (std::size_t i = 0; i < message.msg_iovlen; ++i) {
+    if (static_cast<ssize_t>(message.msg_iov[i].iov_len) < 0) return EINVAL;
+  }
+  return 0;
+}
+
+std::uint64_t timeout_of(int fd, int option, std::atomic<std::uint64_t>& cached) noexcept {
+  std::uint64_t value = cached.load(std::memory_order_relaxed);
+  if (value != kUnknownTimeout) return value;
+  timeval time{};
+  socklen_t length = sizeof time;
+  value = 0;
+  if (sys::getsockopt(fd, SOL_SOCKET, option, &time, &length) == 0) {
+    value = static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000U +
+            static_cast<std::uint64_t>(time.tv_usec) * 1000U;
+  }
+  cached.store(value, std::memory_order_relaxed);
+  return value;
+}
+
+Wake nap(std::uint64_t nanoseconds) {
+  const timespec time{0, static_cast<long>(nanoseconds)};
+  return real::ppoll(nullptr, 0, &time, nullptr) < 0 ? Wake::interrupted : Wake::look_again;
+}
+
+// Ends a sleep however it is left: also when the thread is cancelled in it.
+class Sleep {
+ public:
+  explicit Sleep(Channel& channel) noexcept : channel_(channel), start_(sys::now_ns()) {}
+  Sleep(const Sleep&) = delete;
+  Sleep& operator=(const Sleep&) = delete;
+  ~Sleep() {
+    channel_.woken();
+    channel_.waiter.note_sleep(sys::now_ns() - start_);
+  }
+
+ private:
+  Channel& channel_;
+  std::uint64_t start_;
+};
+
+// A blocking receive gave up: by SO_RCVTIMEO, which is no business of a writer's (a reader's sleep
+// has a deadline), or because somebody made the socket non-blocking meanwhile.
+Wake after_timeout(int fd) noexcept {
+  return is_nonblocking(fd) ? Wake::timed_out : Wake::look_again;
+}
+
+// Sleeps on the control socket until a bell, the peer's end, a signal, or the deadline
+// (CLOCK_MONOTONIC nanoseconds, 0 for none). With `restartable` nothing has been moved yet: then
+// the sleep is a recv(2), and EINTR, SA_RESTART and cancellation are the kernel's own.
+Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool restartable) {
+  Sleep sleep(channel);
+  if (deadline != 0 || !restartable) {
+    pollfd control{fd, POLLIN, 0};
+    timespec left{};
+    if (deadline != 0) {
+      const std::uint64_t now = sys::now_ns();
+      if (now >= deadline) return Wake::timed_out;
+      left.tv_sec = static_cast<time_t>((deadline - now) / 1'000'000'000U);
+      left.tv_nsec = static_cast<long>((deadline - now) % 1'000'000'000U);
+    }
+    const int ready = real::ppoll(&control, 1, deadline != 0 ? &left : nullptr, nullptr);
+    if (ready < 0) return Wake::interrupted;
+    return ready == 0 ? Wake::timed_out : Wake::look_again;
+  }
+  if (channel.is_exclusive()) {
+    char bells[256];
+    iovec part{bells, sizeof bells};
+    alignas(cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))];
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    const ssize_t got = real::recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    if (got < 0 && errno == EINTR) return Wake::interrupted;
+    if (got < 0 && errno == EAGAIN) return after_timeout(fd);
+    channel.absorb(fd, got < 0 ? -errno : got, message);
+    return Wake::look_again;
+  }
+  // Others may sleep here too: leave the bell for them to see.
+  char byte = 0;
+  const ssize_t got = real::recv(fd, &byte, 1, MSG_PEEK);
+  if (got < 0 && errno == EINTR) return Wake::interrupted;
+  if (got < 0 && errno == EAGAIN) return after_timeout(fd);
+  if (got <= 0) channel.poll_hang_up(fd);
+  return Wake::look_again;
+}
+
+// Takes the bells off the socket before a sleep, so that the sleep lasts. Where other threads may
+// not have seen them yet, gives those a moment. A sleep that is itself a consuming recv(2) needs
+// none of it.
+Wake clear_bells(Channel& channel, int fd, bool consuming) {
+  if (consuming || !channel.receives_from_ring()) return Wake::look_again;
+  for (int naps = 0;; ++naps) {
+    {
+      LockScope lock(channel.side().receiving.lock, channel.is_exclusive());
+      if (lock.hold() == Hold::nested || !channel.receives_from_ring()) return Wake::look_again;
+      if (channel.look_at_socket(fd, naps >= kPatientNaps)) return Wake::look_again;
+    }
+    if (nap(kNapNs) == Wake::interrupted) return Wake::interrupted;
+  }
+}
+
+Wake wait_for_data(Channel& channel, int fd, std::uint64_t deadline, bool restartable) {
+  if (channel.waiter.wait(channel.peer_cpu(), [&] { return channel.may_receive(); })) {
+    return Wake::look_again;
+  }
+  const bool consuming = channel.is_exclusive() && deadline == 0 && restartable;
+  if (clear_bells(channel, fd, consuming) == Wake::interrupted) return Wake::interrupted;
+  if (!channel.arm_data()) return Wake::look_again;
+  return sleep_on_socket(channel, fd, deadline, restartable);
+}
+
+Wake wait_for_space(Channel& channel, int fd, std::uint64_t deadline, bool restartable) {
+  if (channel.waiter.wait(channel.peer_cpu(), [&] { return channel.may_send(); })) {
+    return Wake::look_again;
+  }
+  if (!channel.receives_from_ring()) {
+    // What lies on the socket is data, not bells, and the peer can't ring yet: look now and then.
+    if (deadline != 0 && sys::now_ns() >= deadline) return Wake::timed_out;
+    return nap(kNapNs * 4);
+  }
+  const bool consuming = channel.is_exclusive() && deadline == 0 && restartable;
+  if (clear_bells(channel, fd, consuming) == Wake::interrupted) return Wake::interrupted;
+  if (!channel.arm_space()) return Wake::look_again;
+  if (channel.is_exclusive()) return sleep_on_socket(channel, fd, deadline, restartable);
+  // Another thread may take this direction back to the kernel, which makes nothing readable here:
+  // look from time to time.
+  const std::uint64_t soon = sys::now_ns() + kSharedSleepNs;
+  const bool bounded = deadline == 0 || soon < deadline;
+  const Wake wake = sleep_on_socket(channel, fd, bounded ? soon : deadline, restartable);
+  return bounded && wake == Wake::timed_out ? Wake::look_again : wake;
+}
+
+// --- ancillary data in kernel mode ---
+
+// Gives the application what fits of the control data that we received, and closes the rest, as
+// put_cmsg() and scm_detach_fds() of the kernel (net/core/scm.c).
+void deliver_control(const msghdr& received, msghdr& wanted, int& flags) noexcept {
+  const std::size_t room = wanted.msg_control == nullptr ? 0 : wanted.msg_controllen;
+  std::size_t used = 0;
+  auto* out = static_cast<unsigned char*>(wanted.msg_control);
+  msghdr source = received;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&source); header != nullptr;
+       header = CMSG_NXTHDR(&source, header)) {
+    const std::size_t payload = header->cmsg_len - CMSG_LEN(0);
+    const bool rights = header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS;
+    std::size_t fits = room > used + CMSG_LEN(0) ? room - used - CMSG_LEN(0) : 0;
+    if (fits < payload) flags |= MSG_CTRUNC;
+    std::size_t take = std::min(fits, payload);
+    if (rights) {
+      take -= take % sizeof(int);
+      for (std::size_t at = take; at + sizeof(int) <= payload; at += sizeof(int)) {
+        int fd = -1;
+        std::memcpy(&fd, CMSG_DATA(header) + at, sizeof fd);
+        sys::close(fd);
+      }
+    }
+    if (take == 0 || room < used + CMSG_LEN(0)) continue;
+    cmsghdr copy = *header;
+    copy.cmsg_len = CMSG_LEN(take);
+    std::memcpy(out + used, &copy, sizeof copy);
+    std::memcpy(out + used + CMSG_LEN(0), CMSG_DATA(header), take);
+    used += std::min(CMSG_SPACE(take), room - used);
+  }
+  wanted.msg_controllen = used;
+}
+
+struct KernelReceive {
+  ssize_t bytes;  // -1: failed, errno set
+  bool again;     // it stopped at a message of ours: there may be more behind it
+};
+
+void skip_parts(msghdr& message, iovec* parts, std::size_t skip) noexcept {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < message.msg_iovlen && count < kParts; ++i) {
+    iovec part = message.msg_iov[i];
+    const std::size_t cut = std::min(skip, part.iov_len);
+    skip -= cut;
+    part.iov_base = static_cast<char*>(part.iov_base) + cut;
+    part.iov_len -= cut;
+    if (part.iov_len != 0 || skip == 0) parts[count++] = part;
+  }
+  message.msg_iov = parts;
+  message.msg_iovlen = count;
+}
+
+// One recvmsg(2) in kernel mode, our notices taken out of it.
+// `slept_ns` sums up what the caller's earlier turns have slept.
+KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr& parts, int flags,
+                                  bool may_block, std::uint64_t& slept_ns) {
+  Channel& channel = endpoint.channel();
+  const int fd = endpoint.fd();
+  channel.note_receive(fd);
+  alignas(cmsghdr) char control[kControlRoom];
+  msghdr message{};
+  message.msg_iov = parts.msg_iov;
+  message.msg_iovlen = parts.msg_iovlen;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+
+  // Where nothing but an offer to be dropped can come any more, the mode can't change under us.
+  const bool retired = channel.is_retired();
+  const bool exclusive = channel.is_exclusive() || retired;
+  ssize_t got = 0;
+  bool notice = false;
+  const Peek peek = (flags & MSG_PEEK) != 0 ? Peek::yes : Peek::no;
+  // A peek whose room is used up reports descriptors of later messages too (the kernel's
+  // unix_stream_read_generic()). With a byte of room beyond the application's, a notice is the last
+  // byte of what was peeked.
+  iovec wider[kParts];
+  char beyond = 0;
+  const std::size_t room = peek == Peek::yes ? total_size(parts) : 0;
+  if (peek == Peek::yes && !retired && parts.msg_iovlen < kParts) {
+    std::memcpy(wider, parts.msg_iov, parts.msg_iovlen * sizeof(iovec));
+    wider[parts.msg_iovlen] = iovec{&beyond, 1};
+    message.msg_iov = wider;
+    message.msg_iovlen = parts.msg_iovlen + 1;
+  }
+  if (exclusive) {
+    got = real::recvmsg(fd, &message, flags);
+    if (got > 0 && !(retired && peek == Peek::yes)) {
+      got = static_cast<ssize_t>(
+          channel.inspect(fd, message, static_cast<std::size_t>(got), peek, &notice));
+    }
+  } else {
+    // Others read here too: what is taken off the socket, and what it means, belong together.
+    {
+      LockScope lock(channel.side().receiving.lock, false);
+      if (channel.receives_from_ring()) return {0, true};
+      got = real::recvmsg(fd, &message, flags | MSG_DONTWAIT);
+      if (got > 0) {
+        got = static_cast<ssize_t>(
+            channel.inspect(fd, message, static_cast<std::size_t>(got), peek, &notice));
+      }
+    }
+    if (got < 0 && errno == EAGAIN && may_block) {
+      // Another thread may take the cut to the ring off the socket while we sleep, and we would not
+      // notice: look from time to time.
+      const std::uint64_t timeout =
+          timeout_of(fd, SO_RCVTIMEO, channel.side().state.receive_timeout_ns);
+      const std::uint64_t limit =
+          timeout != 0 && timeout < kSharedSleepNs ? timeout : kSharedSleepNs;
+      pollfd readable{fd, POLLIN, 0};
+      const timespec soon{0, static_cast<long>(limit)};
+      slept_ns += limit;
+      const int woken = real::ppoll(&readable, 1, &soon, nullptr);
+      if (woken < 0) return {-1, false};
+      if (woken == 0 && timeout != 0 && slept_ns >= timeout) {
+        errno = EAGAIN;
+        return {-1, false};
+      }
+      return {0, true};
+    }
+  }
+  follow_mode(*endpoint);
+  if (got < 0) {
+    if (errno == ECONNRESET && channel.is_own_reset()) return {0, false};
+    return {-1, false};
+  }
+  if (peek == Peek::yes && static_cast<std::size_t>(got) > room) {
+    got = static_cast<ssize_t>(room);
+  }
+  wanted.msg_flags = message.msg_flags;
+  if (notice) {
+    wanted.msg_flags &= ~MSG_CTRUNC;
+    if (got == 0 && (peek == Peek::no || room != 0)) {
+      if (peek == Peek::yes) channel.settle(fd);
+      return {0, true};
+    }
+    if (wanted.msg_control != nullptr) wanted.msg_controllen = 0;
+    return {got, true};
+  } else {
+    deliver_control(message, wanted, wanted.msg_flags);
+  }
+  return {got, false};
+}
+
+// Is there more to read without waiting?
+bool more_at_once(Channel& channel, int fd) noexcept {
+  if (channel.receives_from_ring()) return channel.bytes_to_read() != 0;
+  pollfd control{fd, POLLIN, 0};
+  const timespec now{0, 0};
+  return sys::poll(&control, 1, &now) == 1 && (control.revents & POLLIN) != 0;
+}
+
+// recvmsg(2) on a stream tells the sender's name if it has one: a server's, where a marked client
+// has none (unix_stream_read_generic(), unix_copy_addr()).
+void name_sender(EndpointRef& endpoint, msghdr& message) noexcept {
+  if (message.msg_name == nullptr) return;
+  if (endpoint.channel().role() == Role::server) {
+    message.msg_namelen = 0;
+    return;
+  }
+  sockaddr_un name{};
+  socklen_t length = sizeof name;
+  if (sys::call(SYS_getpeername, endpoint.fd(), sys::word(&name), sys::word(&length)) != 0) {
+    length = 0;
+  }
+  if (length <= sizeof(sa_family_t)) length = 0;
+  std::memcpy(message.msg_name, &name, std::min(message.msg_namelen, length));
+  message.msg_namelen = length;
+}
+
+}  // namespace
+
+bool is_nonblocking(int fd) noexcept {
+  const long flags = sys::fcntl(fd, F_GETFL);
+  return flags >= 0 && (flags & O_NONBLOCK) != 0;
+}
+
+void follow_mode(Endpoint& endpoint) noexcept {
+  if (endpoint.members.load(std::memory_order_relaxed) == nullptr) return;
+  if (endpoint.managed.load(std::memory_order_relaxed) != endpoint.channel.is_established()) {
+    move_registrations(endpoint);
+  }
+}
+
+ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
+  Channel& channel = endpoint.channel();
+  const int fd = endpoint.fd();
+  if (channel.is_plain()) return real::recvmsg(fd, &message, flags);
+  act_on_cancellation();
+  channel.note_user(fd);
+
+  const std::size_t wanted = [&] {
+    return check_parts(message) == 0 ? total_size(message) : std::size_t{0};
+  }();
+  if (const int error = check_parts(message); error != 0) return fail(error);
+  if ((flags & MSG_OOB) != 0) {
+    // A ring knows no urgent byte: it comes by the socket, where the kernel finds it out of turn.
+    channel.retire(fd);
+    return real::recvmsg(fd, &message, flags);
+  }
+  const Peek peek = (flags & MSG_PEEK) != 0 ? Peek::yes : Peek::no;
+  const bool all = (flags & MSG_WAITALL) != 0 && peek == Peek::no;
+  std::size_t received = 0;
+  std::uint64_t deadline = 0;
+  int nonblocking = (flags & MSG_DONTWAIT) != 0 ? 1 : -1;  // -1: not asked yet
+  bool rest_is_optional = false;
+  std::uint64_t slept_ns = 0;
+
+  for (;;) {
+    msghdr rest = message;
+    iovec remaining[kParts];
+    if (received != 0) skip_parts(rest, remaining, received);
+
+    if (channel.receives_from_ring()) {
+      const Outcome outcome = channel.receive(fd, rest.msg_iov, rest.msg_iovlen, peek);
+      switch (outcome.status) {
+        case Status::done:
+          received += outcome.bytes;
+          message.msg_flags = flags & MSG_CMSG_CLOEXEC;
+          if (message.msg_control != nullptr && received == outcome.bytes) {
+            message.msg_controllen = 0;
+          }
+          if (received >= wanted || !all) {
+            name_sender(endpoint, message);
+            return static_cast<ssize_t>(received);
+          }
+          continue;
+        case Status::end_of_file:
+          message.msg_flags = flags & MSG_CMSG_CLOEXEC;
+          if (message.msg_control != nullptr) message.msg_controllen = 0;
+          message.msg_namelen = 0;
+          return static_cast<ssize_t>(received);
+        case Status::failed:
+          return received != 0 ? static_cast<ssize_t>(received) : fail(outcome.error);
+        case Status::kernel:
+          follow_mode(*endpoint);
+          continue;
+        case Status::would_block:
+          break;
+      }
+      if (nonblocking < 0) nonblocking = is_nonblocking(fd) ? 1 : 0;
+      if (nonblocking == 1) {
+        return received != 0 ? static_cast<ssize_t>(received) : fail(EAGAIN);
+      }
+      if (deadline == 0) {
+        const std::uint64_t timeout =
+            timeout_of(fd, SO_RCVTIMEO, channel.side().state.receive_timeout_ns);
+        if (timeout != 0) deadline = sys::now_ns() + timeout;
+      }
+      switch (wait_for_data(channel, fd, deadline, received == 0)) {
+        case Wake::look_again:
+          continue;
+        case Wake::interrupted:
+          return received != 0 ? static_cast<ssize_t>(received) : fail(EINTR);
+        case Wake::timed_out:
+          return received != 0 ? static_cast<ssize_t>(received) : fail(EAGAIN);
+      }
+    }
+
+    if (channel.is_plain() && received == 0) return real::recvmsg(fd, &message, flags);
+    if (nonblocking < 0 && !channel.is_exclusive()) nonblocking = is_nonblocking(fd) ? 1 : 0;
+    // With MSG_WAITALL the kernel itself waits for all of it: what it returns short was
+    // interrupted.
+    const bool by_kernel = channel.is_exclusive();
+    const KernelReceive got =
+        receive_from_kernel(endpoint, message, rest, flags, nonblocking != 1, slept_ns);
+    if (got.bytes < 0) return received != 0 ? static_cast<ssize_t>(received) : -1;
+    received += static_cast<std::size_t>(got.bytes);
+    if (got.bytes == 0 && got.again) {
+      if (rest_is_optional && !more_at_once(channel, fd)) return static_cast<ssize_t>(received);
+      continue;
+    }
+    if (got.bytes != 0 || !got.again) name_sender(endpoint, message);
+    if (got.bytes == 0 || received >= wanted) return static_cast<ssize_t>(received);
+    if (all && !got.again && by_kernel && got.bytes < static_cast<ssize_t>(total_size(rest))) {
+      return static_cast<ssize_t>(received);
+    }
+    if (all) continue;
+    // One read(2) takes all that is there. If a message of ours cut it in two, go on behind it, but
+    // don't wait for it.
+    if (!got.again || peek == Peek::yes || !more_at_once(channel, fd)) {
+      return static_cast<ssize_t>(received);
+    }
+    rest_is_optional = true;
+    flags |= MSG_DONTWAIT;
+    nonblocking = 1;
+  }
+}
+
+namespace {
+
+// Counts a kernel send, also when the thread is cancelled in it.
+class KernelSend {
+ public:
+  explicit KernelSend(Channel& channel) noexcept : channel_(channel) {}
+  KernelSend(const KernelSend&) = delete;
+  KernelSend& operator=(const KernelSend&) = delete;
+  ~KernelSend() { channel_.after_kernel_send(sent_); }
+  void set(ssize_t sent) noexcept { sent_ = sent; }
+
+ private:
+  Channel& channel_;
+  ssize_t sent_ = 0;
+};
+
+ssize_t broken_pipe(int flags) noexcept {
+  if ((flags & MSG_NOSIGNAL) == 0) {
+    const std::uint64_t self = thread_token();
+    sys::tgkill(static_cast<int>(self >> 32U), static_cast<int>(self & 0xffffffffU), SIGPIPE);
+  }
+  return fail(EPIPE);
+}
+
+}  // namespace
+
+ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
+  Channel& channel = endpoint.channel();
+  const int fd = endpoint.fd();
+  if (channel.is_plain()) return real::sendmsg(fd, &message, flags);
+  act_on_cancellation();
+  channel.note_user(fd);
+  if (const int error = check_parts(message); error != 0) return fail(error);
+  const std::size_t wanted = total_size(message);
+
+  if ((flags & MSG_OOB) != 0 || message.msg_controllen != 0) {
+    // Descriptors and credentials travel by the kernel: this direction goes back there first, and
+    // whatever the ring still holds is read before them.
+    while (channel.sends_to_ring()) {
+      channel.retire(fd);
+      if (channel.sends_to_ring() && nap(kNapNs) == Wake::interrupted) return fail(EINTR);
+    }
+  } else if (message.msg_namelen != 0 && channel.sends_to_ring()) {
+    return fail(EISCONN);
+  }
+
+  std::size_t sent = 0;
+  std::uint64_t deadline = 0;
+  bool waited = false;
+  int nonblocking = (flags & MSG_DONTWAIT) != 0 ? 1 : -1;
+  for (;;) {
+    if (channel.sends_to_ring()) {
+      const Outcome outcome = channel.send(fd, message.msg_iov, message.msg_iovlen, sent);
+      switch (outcome.status) {
+        case Status::done:
+          sent += outcome.bytes;
+          if (sent >= wanted) return static_cast<ssize_t>(sent);
+          break;
+        case Status::would_block:
+          break;
+        case Status::failed:
+          if (sent != 0) return static_cast<ssize_t>(sent);
+          // SIGPIPE is for who finds the end shut. Who slept for space gets the socket's error, or
+          // EPIPE, without it (sock_alloc_send_pskb()).
+          if (waited) {
+            const int reset = channel.pending_error(true);
+            return fail(reset != 0 ? reset : outcome.error);
+          }
+          return outcome.error == EPIPE ? broken_pipe(flags) : fail(outcome.error);
+        case Status::kernel:
+          follow_mode(*endpoint);
+          continue;
+        case Status::end_of_file:
+          return fail(EPIPE);
+      }
+      if (nonblocking < 0) nonblocking = is_nonblocking(fd) ? 1 : 0;
+      if (nonblocking == 1) return sent != 0 ? static_cast<ssize_t>(sent) : fail(EAGAIN);
+      if (deadline == 0) {
+        const std::uint64_t timeout =
+            timeout_of(fd, SO_SNDTIMEO, channel.side().state.send_timeout_ns);
+        if (timeout != 0) deadline = sys::now_ns() + timeout;
+      }
+      waited = true;
+      switch (wait_for_space(channel, fd, deadline, sent == 0)) {
+        case Wake::look_again:
+          continue;
+        case Wake::interrupted:
+          return sent != 0 ? static_cast<ssize_t>(sent) : fail(EINTR);
+        case Wake::timed_out:
+          return sent != 0 ? static_cast<ssize_t>(sent) : fail(EAGAIN);
+      }
+    }
+
+    const bool must_stay = (flags & MSG_OOB) != 0 || message.msg_controllen != 0;
+    if (!must_stay && channel.before_kernel_send(fd)) {
+      follow_mode(*endpoint);
+      continue;
+    }
+    msghdr rest = message;
+    iovec remaining[kParts];
+    if (sent != 0) skip_parts(rest, remaining, sent);
+    ssize_t moved = 0;
+    if (must_stay) {
+      moved = real::sendmsg(fd, &rest, flags);
+    } else {
+      KernelSend scope(channel);
+      moved = real::sendmsg(fd, &rest, flags);
+      scope.set(moved);
+    }
+    if (moved < 0) return sent != 0 ? static_cast<ssize_t>(sent) : -1;
+    channel.look_for_offer(fd);
+    follow_mode(*endpoint);
+    const bool whole = static_cast<std::size_t>(moved) == total_size(rest);
+    sent += static_cast<std::size_t>(moved);
+    if (whole && sent < wanted) continue;  // parts beyond kParts
+    return static_cast<ssize_t>(sent);
+  }
+}
+
+}  // namespace tssx

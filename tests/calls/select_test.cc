@@ -1,0 +1,212 @@
+// select() and pselect().
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <initializer_list>
+#include <thread>
+
+#include "tests/support/connection.h"
+#include "tests/support/io.h"
+#include "tests/support/memory.h"
+#include "tests/support/signals.h"
+
+namespace tssx_test {
+namespace {
+
+fd_set set_of(std::initializer_list<int> descriptors) {
+  fd_set set;
+  FD_ZERO(&set);
+  for (const int fd : descriptors) FD_SET(fd, &set);
+  return set;
+}
+
+class Select : public ConnectionTest {
+ protected:
+  [[nodiscard]] int limit() const { return std::max(mine(), peer()) + 1; }
+};
+INSTANTIATE_TEST_SUITE_P(, Select, every_situation(), situation_name);
+
+TEST_P(Select, SaysWritableOfAnIdleConnection) {
+  fd_set readable = set_of({mine()});
+  fd_set writable = set_of({mine()});
+  fd_set exceptional = set_of({mine()});
+  timeval timeout{0, 0};
+  EXPECT_EQ(::select(limit(), &readable, &writable, &exceptional, &timeout), 1);
+  EXPECT_FALSE(FD_ISSET(mine(), &readable));
+  EXPECT_TRUE(FD_ISSET(mine(), &writable));
+  EXPECT_FALSE(FD_ISSET(mine(), &exceptional));
+}
+
+TEST_P(Select, CountsAMemberOncePerSet) {
+  ASSERT_EQ(write_all(peer(), "x"), 1U);
+  fd_set readable = set_of({mine(), peer()});
+  fd_set writable = set_of({mine()});
+  EXPECT_EQ(::select(limit(), &readable, &writable, nullptr, nullptr), 2);
+  EXPECT_TRUE(FD_ISSET(mine(), &readable));
+  EXPECT_FALSE(FD_ISSET(peer(), &readable));
+  EXPECT_TRUE(FD_ISSET(mine(), &writable));
+}
+
+TEST_P(Select, SaysReadableOfAHangUp) {
+  peer_.reset();
+  fd_set readable = set_of({mine()});
+  fd_set exceptional = set_of({mine()});
+  EXPECT_EQ(::select(limit(), &readable, nullptr, &exceptional, nullptr), 1);
+  EXPECT_TRUE(FD_ISSET(mine(), &readable));
+  EXPECT_FALSE(FD_ISSET(mine(), &exceptional));
+}
+
+TEST_P(Select, SaysNotWritableWhenFull) {
+  const std::size_t queued = fill(mine());
+  fd_set writable = set_of({mine()});
+  timeval timeout{0, 0};
+  EXPECT_EQ(::select(limit(), nullptr, &writable, nullptr, &timeout), 0);
+  EXPECT_FALSE(FD_ISSET(mine(), &writable));
+  EXPECT_EQ(read_exactly(peer(), queued).size(), queued);
+  writable = set_of({mine()});
+  EXPECT_EQ(::select(limit(), nullptr, &writable, nullptr, nullptr), 1);
+  EXPECT_TRUE(FD_ISSET(mine(), &writable));
+}
+
+TEST_P(Select, WaitsForDataAndTellsTheTimeLeft) {
+  std::thread writer([this] {
+    sleep_a_moment();
+    EXPECT_EQ(write_all(peer(), "x"), 1U);
+  });
+  fd_set readable = set_of({mine()});
+  timeval timeout{1000, 0};
+  EXPECT_EQ(::select(limit(), &readable, nullptr, nullptr, &timeout), 1);
+  EXPECT_TRUE(FD_ISSET(mine(), &readable));
+  EXPECT_LT(timeout.tv_sec, 1000);
+  EXPECT_GT(timeout.tv_sec, 900);
+  writer.join();
+}
+
+TEST_P(Select, WaitsForRoom) {
+  const std::size_t queued = fill(mine());
+  std::thread reader([&] {
+    sleep_a_moment();
+    EXPECT_EQ(read_exactly(peer(), queued).size(), queued);
+  });
+  fd_set writable = set_of({mine()});
+  EXPECT_EQ(::select(limit(), nullptr, &writable, nullptr, nullptr), 1);
+  reader.join();
+}
+
+TEST_P(Select, DoesNotReturnBeforeItsTimeoutAndClearsTheSets) {
+  fd_set readable = set_of({mine()});
+  fd_set exceptional = set_of({mine()});
+  timeval timeout{0, 60000};
+  const Stopwatch stopwatch;
+  EXPECT_EQ(::select(limit(), &readable, nullptr, &exceptional, &timeout), 0);
+  EXPECT_GE(stopwatch.milliseconds(), 60.0);
+  EXPECT_FALSE(FD_ISSET(mine(), &readable));
+  EXPECT_FALSE(FD_ISSET(mine(), &exceptional));
+  EXPECT_EQ(timeout.tv_sec, 0);
+  EXPECT_EQ(timeout.tv_usec, 0);
+}
+
+TEST_P(Select, LooksAtNoDescriptorBeyondItsLimit) {
+  ASSERT_EQ(write_all(peer(), "x"), 1U);
+  fd_set readable = set_of({mine()});
+  timeval timeout{0, 0};
+  EXPECT_EQ(::select(mine(), &readable, nullptr, nullptr, &timeout), 0);
+}
+
+TEST_P(Select, MixesWithPipes) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const UniqueFd read_end(ends[0]);
+  const UniqueFd write_end(ends[1]);
+  const int nfds = std::max(limit(), ends[1] + 1);
+  fd_set readable = set_of({mine(), read_end.get()});
+  fd_set writable = set_of({write_end.get()});
+  ASSERT_EQ(write_all(peer(), "x"), 1U);
+  EXPECT_EQ(::select(nfds, &readable, &writable, nullptr, nullptr), 2);
+  EXPECT_TRUE(FD_ISSET(mine(), &readable));
+  EXPECT_FALSE(FD_ISSET(read_end.get(), &readable));
+  EXPECT_TRUE(FD_ISSET(write_end.get(), &writable));
+  ASSERT_EQ(read_once(mine(), 1), "x");
+  std::thread writer([&] {
+    sleep_a_moment();
+    EXPECT_EQ(write_all(write_end.get(), "y"), 1U);
+  });
+  readable = set_of({mine(), read_end.get()});
+  EXPECT_EQ(::select(nfds, &readable, nullptr, nullptr, nullptr), 1);
+  EXPECT_FALSE(FD_ISSET(mine(), &readable));
+  EXPECT_TRUE(FD_ISSET(read_end.get(), &readable));
+  writer.join();
+}
+
+TEST_P(Select, RefusesAClosedDescriptorAndLeavesTheSets) {
+  const int closed = ::dup(mine());
+  ::close(closed);
+  fd_set readable = set_of({mine(), closed});
+  errno = 0;
+  EXPECT_EQ(::select(std::max(limit(), closed + 1), &readable, nullptr, nullptr, nullptr), -1);
+  EXPECT_EQ(errno, EBADF);
+  EXPECT_TRUE(FD_ISSET(mine(), &readable));
+  EXPECT_TRUE(FD_ISSET(closed, &readable));
+}
+
+TEST_P(Select, RefusesBadArguments) {
+  fd_set readable = set_of({mine()});
+  errno = 0;
+  EXPECT_EQ(::select(opaque(-1), &readable, nullptr, nullptr, nullptr), -1);
+  EXPECT_EQ(errno, EINVAL);
+  timeval negative{-1, 0};
+  errno = 0;
+  EXPECT_EQ(::select(limit(), &readable, nullptr, nullptr, &negative), -1);
+  EXPECT_EQ(errno, EINVAL);
+}
+
+TEST_P(Select, IsInterruptedBySignalsEvenWithRestart) {
+  const ScopedHandler handler(SIGALRM, count_signal, SA_RESTART);
+  const PeriodicAlarm alarm(60);
+  fd_set readable = set_of({mine()});
+  errno = 0;
+  EXPECT_EQ(::select(limit(), &readable, nullptr, nullptr, nullptr), -1);
+  EXPECT_EQ(errno, EINTR);
+  EXPECT_GE(signals_seen, 1);
+}
+
+TEST_P(Select, OfPselectLeavesItsTimeoutAlone) {
+  fd_set readable = set_of({mine()});
+  const timespec timeout{0, 60000000};
+  const Stopwatch stopwatch;
+  EXPECT_EQ(::pselect(limit(), &readable, nullptr, nullptr, &timeout, nullptr), 0);
+  EXPECT_GE(stopwatch.milliseconds(), 60.0);
+  EXPECT_EQ(timeout.tv_nsec, 60000000);
+  EXPECT_FALSE(FD_ISSET(mine(), &readable));
+}
+
+TEST_P(Select, OfPselectLetsASignalThroughItsMask) {
+  const ScopedHandler handler(SIGUSR1, count_signal);
+  const ScopedBlock block(SIGUSR1);
+  ::raise(SIGUSR1);
+  sigset_t none;
+  ::sigemptyset(&none);
+  fd_set readable = set_of({mine()});
+  errno = 0;
+  EXPECT_EQ(::pselect(limit(), &readable, nullptr, nullptr, nullptr, &none), -1);
+  EXPECT_EQ(errno, EINTR);
+  EXPECT_EQ(signals_seen, 1);
+}
+
+TEST_P(Select, OfPselectWaitsForData) {
+  std::thread writer([this] {
+    sleep_a_moment();
+    EXPECT_EQ(write_all(peer(), "x"), 1U);
+  });
+  fd_set readable = set_of({mine()});
+  EXPECT_EQ(::pselect(limit(), &readable, nullptr, nullptr, nullptr, nullptr), 1);
+  writer.join();
+}
+
+}  // namespace
+}  // namespace tssx_test
