@@ -491,12 +491,19 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
     }
   }
 
+  std::size_t left = 0;
+  for (std::size_t i = 0; i < count; ++i) left += parts[i].iov_len;
+  left -= skip;
+  // A small message goes whole or not at all, as in the kernel: two writers of records don't tear
+  // each other's. A large one goes in steps.
+  const std::size_t largest = std::min<std::size_t>(kStep, view_.capacity / 4);
+  const std::size_t least = left <= largest ? left : 1;
   const std::uint64_t start = sending.head.load(relaxed);
   std::uint64_t head = start;
   PartCursor from(parts, count, skip);
-  while (!from.at_end()) {
+  while (left != 0) {
     std::uint64_t used = head - seen_tail_;
-    if (used > view_.capacity || view_.capacity - used < kStep) {
+    if (used > view_.capacity || view_.capacity - used < largest) {
       // acquire: pairs with publish_tail(); the consumer is done with the bytes before it.
       const std::uint64_t tail = out().consumer.tail.load(acquire);
       used = head - tail;
@@ -507,24 +514,19 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
       seen_tail_ = tail;
     }
     const auto space = static_cast<std::size_t>(view_.capacity - used);
-    const std::size_t size = from.size(std::min(space, kStep));
-    if (size == 0) break;
-    if (is_bad_address(from.address(), size)) {
-      if (head == start) return {Status::failed, 0, EFAULT};
-      break;
+    if (space < least) break;
+    const std::size_t step = std::min({left, largest, space});
+    for (std::size_t copied = 0; copied < step;) {
+      const std::size_t size = from.size(step - copied);
+      copy_into_ring(out_data(), view_.capacity, head + copied, from.address(), size);
+      from.advance(size);
+      copied += size;
     }
-    copy_into_ring(out_data(), view_.capacity, head, from.address(), size);
-    from.advance(size);
-    head += size;
+    head += step;
+    left -= step;
     std::atomic_signal_fence(seq_cst);
-    // Small parts of one writev() are published together.
-    if (!from.at_end() && (head & (kStep - 1)) + from.size(kStep) < kStep &&
-        head - seen_tail_ < view_.capacity) {
-      continue;
-    }
     if (!publish_head(fd, head)) break;
   }
-  if (head != sending.head.load(relaxed)) publish_head(fd, head);
   head = sending.head.load(relaxed);
   if (head == start) {
     if (!sends_to_ring()) return {Status::kernel};

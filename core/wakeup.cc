@@ -12,7 +12,7 @@ constexpr std::uint64_t kProbeNs = 4'000;
 constexpr std::uint64_t kShortestBudgetNs = 8'000;
 constexpr std::uint64_t kLostSliceNs = 100'000;  // a yield this long lost more than it can earn
 constexpr std::uint64_t kFirstPenaltyNs = 1'000'000;
-constexpr std::uint64_t kLongestPenaltyNs = 100'000'000;
+constexpr std::uint64_t kLongestPenaltyNs = 10'000'000;
 
 std::atomic<std::uint64_t> spin_limit_ns{50'000};
 

@@ -59,7 +59,7 @@ class EstablishedChannels : public Channels {
   static std::size_t fill(Endpoint& endpoint, std::uint64_t position = 0) {
     std::size_t sent = 0;
     for (;;) {
-      const std::string chunk = stream_bytes(position + sent, 30'000);
+      const std::string chunk = stream_bytes(position + sent, 60'000);
       const Outcome outcome = endpoint.try_send(chunk);
       if (outcome.status != Status::done) {
         EXPECT_EQ(outcome.status, Status::would_block);
@@ -500,6 +500,14 @@ TEST_F(EstablishedChannels, DoNotArmForSpaceWhenHalfIsFree) {
   EXPECT_FALSE(server_.channel().arm_space());
   EXPECT_EQ(server_.channel().side().state.sleepers.load(), 0U);
   EXPECT_EQ(drain(client_).size(), capacity / 2);
+}
+
+TEST_F(EstablishedChannels, SmallMessageGoesWholeOrNotAtAll) {
+  const std::size_t capacity = server_.channel().view().capacity;
+  EXPECT_EQ(fill(server_), capacity);
+  EXPECT_EQ(client_.receive_exactly(500).size(), 500U);
+  EXPECT_EQ(server_.try_send(std::string(1000, 'x')).status, Status::would_block);
+  EXPECT_EQ(server_.try_send(std::string(500, 'x')).bytes, 500U);
 }
 
 TEST_F(EstablishedChannels, ProducerIsWokenHoweverTheSpaceCame) {
