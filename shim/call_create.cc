@@ -221,7 +221,6 @@ Endpoint* mark_client(int fd) noexcept {
     drop_reference(*endpoint);
     return nullptr;
   }
-  endpoint->marked_only = true;
   table.set(fd, Slot(Kind::marked, endpoint));
   table.note_highest(fd);
   return endpoint;
@@ -242,7 +241,6 @@ int connect_any(int fd, const sockaddr* address, socklen_t length) {
   Endpoint* endpoint = mark_client(fd);
   const int connected = real::connect(fd, address, length);
   if (endpoint != nullptr && connected == 0) {
-    endpoint->marked_only = false;
     table.set(fd, Slot(Kind::endpoint, endpoint));
     adopt_registrations(fd, *endpoint);
   }

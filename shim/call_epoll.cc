@@ -42,7 +42,7 @@ int checked(int epfd, epoll_event* events, int maximum, int count, Again&& again
   if (count <= 0 || table.size() == 0) return count;
   EpollSet* set = managed_set(epfd, events, maximum);
   if (set == nullptr) return count;
-  const int told = set->translate(epfd, events, count);
+  const int told = set->translate(events, count);
   return told != 0 ? told : again(*set);
 }
 

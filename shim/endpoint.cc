@@ -12,7 +12,6 @@ Endpoint* open_endpoint(const ChannelOrigin& origin) noexcept {
   if (endpoint == nullptr) return nullptr;
   endpoint->managed.store(false, std::memory_order_relaxed);
   endpoint->rung.store(false, std::memory_order_relaxed);
-  endpoint->marked_only = false;
   if (!endpoint->channel.open(origin)) {
     Pool<Endpoint>::give(endpoint);
     return nullptr;

@@ -23,7 +23,6 @@ struct Endpoint {
   std::atomic<Member*> members;  // registrations in epoll sets; guarded by members_lock
   std::atomic<bool> managed;     // those registrations are ours, not the application's
   std::atomic<bool> rung;        // bells were consumed outside of epoll sets
-  bool marked_only;              // a client whose connect() has not succeeded yet
   RobustLock members_lock;
   Channel channel;
 };

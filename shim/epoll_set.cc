@@ -276,8 +276,7 @@ int EpollSet::add(int epfd, int fd, epoll_event* event) noexcept {
   return 0;
 }
 
-int EpollSet::modify(int epfd, Member& member, epoll_event* event) noexcept {
-  static_cast<void>(epfd);
+int EpollSet::modify(Member& member, epoll_event* event) noexcept {
   if ((event->events & EPOLLEXCLUSIVE) != 0) return fail(EINVAL);
   member.events = event->events;
   member.data = event->data.u64;
@@ -337,7 +336,7 @@ int EpollSet::control_locked(int epfd, int operation, int fd, epoll_event* event
       return add(epfd, fd, event);
     case EPOLL_CTL_MOD:
       if (member == nullptr) return real::epoll_ctl(epfd, operation, kernel_fd, event);
-      return modify(epfd, *member, event);
+      return modify(*member, event);
     case EPOLL_CTL_DEL:
       if (member == nullptr) return real::epoll_ctl(epfd, operation, kernel_fd, event);
       return remove(epfd, *member);
@@ -736,8 +735,7 @@ bool EpollSet::prepare_foreign_wait() noexcept {
   return true;
 }
 
-int EpollSet::translate(int epfd, epoll_event* events, int count) noexcept {
-  static_cast<void>(epfd);
+int EpollSet::translate(epoll_event* events, int count) noexcept {
   int told = 0;
   for (int at = 0; at < count; at += kBatch) {
     epoll_event found[kBatch];

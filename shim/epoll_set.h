@@ -63,7 +63,7 @@ class EpollSet {
   int wait(int epfd, epoll_event* events, int maximum, std::uint64_t timeout, const sigset_t* mask);
   // The kernel answered a wait that began before the set had members of ours: translates that in
   // place. 0 if nothing of it was for the application.
-  int translate(int epfd, epoll_event* events, int count) noexcept;
+  int translate(epoll_event* events, int count) noexcept;
   // Has the set ever had a member of ours? From then on the kernel may tell of our tags.
   bool has_members() const noexcept { return used_.load(std::memory_order_acquire); }
   // Somebody waits for the set itself (poll, another set): is it ready? If not, all is armed.
@@ -88,7 +88,7 @@ class EpollSet {
 
   Member* find(int fd) noexcept;
   int add(int epfd, int fd, epoll_event* event) noexcept;
-  int modify(int epfd, Member& member, epoll_event* event) noexcept;
+  int modify(Member& member, epoll_event* event) noexcept;
   int remove(int epfd, Member& member) noexcept;
   void forget(Member& member) noexcept;
   int register_in_kernel(int operation, Member& member) noexcept;
