@@ -1,6 +1,10 @@
 // One endpoint of a connection: two directions, each in the kernel or in a ring, and the way
 // between the two.
 //
+// Its parts: channel.cc (set-up and end, processes), channel_rendezvous.cc (the way to the ring),
+// channel_ring.cc (bytes), channel_wait.cc (bells and sleepers), channel_leave.cc (the way back),
+// channel_state.cc (answers to questions).
+//
 // A Channel never blocks. Its calls try once and say what happened; whoever wants to wait arms it,
 // sleeps on the control socket, and tries again:
 //

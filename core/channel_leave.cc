@@ -1,0 +1,222 @@
+#include "core/channel.h"
+
+#include <errno.h>
+#include <poll.h>
+
+#include "core/channel_detail.h"
+
+namespace tssx {
+
+using namespace channel_detail;
+
+namespace {
+
+constexpr std::uint64_t kFarewellNs = 50'000'000;
+
+}  // namespace
+
+// --- the peer leaves ---
+
+void Channel::note_cut(int fd) noexcept {
+  // The peer published its last head before it sent the cut, and the kernel's queue orders both.
+  side_->receiving.final.store(in().producer.head.load(acquire), relaxed);
+  side_->receiving.cut.store(1, release);
+  if (side_->receiving.final.load(relaxed) == side_->receiving.tail.load(relaxed)) finish_cut(fd);
+  answer_freeze(fd);
+}
+
+// The peer executed another program, which can read what we wrote only from the socket. It may be
+// waiting for just that, so don't wait for our next send.
+void Channel::answer_freeze(int fd) noexcept {
+  if (!sends_to_ring() || (out().data_wait.word.load(acquire) & kFrozen) == 0) return;
+  LockScope lock(side_->sending.lock, is_exclusive());
+  if (lock.hold() != Hold::nested && sends_to_ring()) resend_by_kernel(fd);
+}
+
+void Channel::finish_cut(int fd) noexcept {
+  // The peer's next bytes would come by the kernel, which has to refuse them.
+  if (side_->receiving.shut.load(relaxed) != 0) sys::call(SYS_shutdown, fd, SHUT_RD);
+  side_->receiving.mode.store(word_of(Mode::kernel), release);
+  in().consumer.mode.store(word_of(Mode::kernel), relaxed);
+  // Our own direction follows with our next send, which sees kWantKernel.
+  note_plain();
+}
+
+// --- we leave ---
+
+bool Channel::leave_ring_locked(int fd) noexcept {
+  auto& sending = side_->sending;
+  if (sending.left.load(relaxed) != 0) return true;
+  if ((out().data_wait.word.load(acquire) & kFrozen) != 0) {
+    resend_by_kernel(fd);
+    return true;
+  }
+  // A receiver that does not read the socket while the ring keeps it busy sees it here.
+  out().producer.mode.store(word_of(Mode::kernel), relaxed);
+  // Before the cut: whoever finds our direction in the kernel knows that its own must follow.
+  in().data_wait.word.fetch_or(kWantKernel, seq_cst);
+  // Whether the cut will be the first unread thing on the socket that is not a bell.
+  const bool own = sends_to_ring() || kernel_queue_is_empty(fd);
+  int failed = send_token(fd, TokenKind::to_kernel, nonce_);
+  if (sends_to_ring()) {
+    // Without a token any open descriptor marks the cut: in the ring nothing else carries one.
+    if (failed != 0 && failed != -EAGAIN) failed = send_with_descriptor(fd, fd);
+    // Data must not follow a cut that was not sent; a peer that is gone reads neither.
+    if (failed != 0 && failed != -EPIPE && failed != -ECONNRESET) return false;
+  } else if (failed == -EAGAIN) {
+    return false;
+  }
+  sending.bytes_at_cut = own ? sending.kernel_bytes : ~std::uint64_t{0};
+  finish_leaving(fd);
+  return true;
+}
+
+// The consumer's tail is final (kFrozen): what lies behind it goes by the socket, which from now on
+// carries nothing but data. Called with the sending lock held.
+void Channel::resend_by_kernel(int fd) noexcept {
+  auto& sending = side_->sending;
+  std::uint64_t position = out().consumer.tail.load(acquire);
+  const std::uint64_t head = sending.head.load(relaxed);
+  if (head - position > view_.capacity) position = head;  // nonsense: nothing can be told
+  if (position != head) {
+    // Room for all of it at once, whatever the socket was set to.
+    int before = 0;
+    socklen_t length = sizeof before;
+    sys::getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &before, &length);
+    const int room = static_cast<int>(view_.capacity) * 2;
+    sys::call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, sys::word(&room), sizeof room);
+    while (position != head) {
+      const std::uint64_t offset = position & (view_.capacity - 1);
+      const std::uint64_t size = std::min(head - position, view_.capacity - offset);
+      const long sent = sys::send(fd, out_data() + offset, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (sent > 0) {
+        position += static_cast<std::uint64_t>(sent);
+      } else if (sent == -EAGAIN) {
+        // The new reader has a full queue before it. That can't last long unless it is hostile.
+        pollfd space{fd, POLLOUT, 0};
+        const timespec patience{1, 0};
+        if (sys::poll(&space, 1, &patience) == 0) {
+          mark_broken();
+          break;
+        }
+      } else if (sent != -EINTR) {
+        break;  // it is gone
+      }
+    }
+    before /= 2;  // the kernel doubles what it is given (socket(7))
+    sys::call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, sys::word(&before), sizeof before);
+  }
+  in().data_wait.word.fetch_or(kWantKernel, seq_cst);
+  out().producer.mode.store(word_of(Mode::kernel), relaxed);
+  finish_leaving(fd);
+}
+
+// This direction runs by the kernel from here on; an end that was told in the ring is told there.
+void Channel::finish_leaving(int fd) noexcept {
+  auto& sending = side_->sending;
+  sending.left.store(1, relaxed);
+  sending.mode.store(word_of(Mode::kernel), release);
+  if (sending.fin.load(relaxed) != 0) sys::call(SYS_shutdown, fd, SHUT_WR);
+  set_phase(Phase::retired);
+  note_plain();
+}
+
+void Channel::leave_for_good(int fd) noexcept {
+  if (is_plain()) return;
+  auto& receiving = side_->receiving;
+  LockScope reading(receiving.lock, false);
+  LockScope writing(side_->sending.lock, false);
+  if (phase() == Phase::offered) withdraw();
+  if (view_.page == nullptr ||
+      (phase() != Phase::established && !receives_from_ring() && !sends_to_ring())) {
+    if (phase() == Phase::candidate && role_ == Role::client) {
+      // The offer may still come, and the next program would take it for data: refuse beforehand.
+      send_token(fd, TokenKind::decline, nonce_);
+    }
+    settle_locked(fd);  // an offer or a refusal that is next in the queue
+    set_phase(Phase::retired);
+    return;
+  }
+  // The peer's cut to the ring, if it is next in the queue. Behind unread data it stays.
+  if (!receives_from_ring()) settle_locked(fd);
+  // Once frozen, the socket carries data. So every bell must have come before: take back what was
+  // asked for, and wait for what the peer had claimed already.
+  auto& state = side_->state;
+  if ((in().data_wait.word.fetch_and(~kWaiting, seq_cst) & kWaiting) != 0) {
+    state.bells_asked.fetch_sub(1, relaxed);
+  }
+  if ((out().space_wait.word.fetch_and(~kWaiting, seq_cst) & kWaiting) != 0) {
+    state.bells_asked.fetch_sub(1, relaxed);
+  }
+  const std::uint64_t deadline = sys::now_ns() + kFarewellNs;
+  while (receives_from_ring() && receiving.cut.load(relaxed) == 0) {
+    look_at_socket(fd, true);
+    if (state.bells_heard.load(relaxed) >= state.bells_asked.load(relaxed) ||
+        state.hung_up.load(relaxed) != 0 || sys::now_ns() > deadline) {
+      break;
+    }
+    sys::sched_yield();
+  }
+  in().data_wait.word.fetch_or(kWantKernel | kFrozen, seq_cst);
+  if (sends_to_ring() && side_->sending.left.load(relaxed) == 0) leave_ring_locked(fd);
+  receiving.cut.store(1, relaxed);
+  receiving.mode.store(word_of(Mode::kernel), release);
+  in().consumer.mode.store(word_of(Mode::kernel), relaxed);
+  side_->sending.left.store(1, relaxed);
+  side_->sending.mode.store(word_of(Mode::kernel), release);
+  set_phase(Phase::retired);
+  side_->state.plain.store(1, release);
+}
+
+bool Channel::leave_ring(int fd) noexcept {
+  LockScope lock(side_->sending.lock, is_exclusive());
+  if (view_.page == nullptr) return true;
+  if (phase() == Phase::offered) withdraw();
+  if (phase() != Phase::established) return true;
+  return leave_ring_locked(fd);
+}
+
+void Channel::retire(int fd) noexcept {
+  LockScope lock(side_->sending.lock, is_exclusive());
+  if (phase() == Phase::established) {
+    leave_ring_locked(fd);
+    return;
+  }
+  if (phase() == Phase::offered) withdraw();
+  if (phase() == Phase::established) {
+    leave_ring_locked(fd);
+  } else {
+    // Not plain yet: a client has to drop the offer that may be under way, a server the refusal.
+    set_phase(Phase::retired);
+  }
+}
+
+// --- half of it: shutdown(2) ---
+
+void Channel::shutdown(int fd, bool reading, bool writing) noexcept {
+  if (writing) {
+    LockScope lock(side_->sending.lock, is_exclusive());
+    if (sends_to_ring() && (out().data_wait.word.load(acquire) & kFrozen) != 0) {
+      resend_by_kernel(fd);
+    }
+    if (!sends_to_ring() && !cut_to_ring(fd)) sys::call(SYS_shutdown, fd, SHUT_WR);
+    side_->sending.fin.store(1, relaxed);
+    // release: after the last head; then as after any publication, tell a sleeper.
+    out().producer.flags.fetch_or(kFin, seq_cst);
+    if ((out().data_wait.word.load(relaxed) & kWaiting) != 0) ring_for_data(fd);
+  }
+  if (reading) {
+    {
+      LockScope lock(side_->receiving.lock, is_exclusive());
+      side_->receiving.shut.store(1, relaxed);
+      in().data_wait.word.fetch_or(kShut, seq_cst);
+      if ((in().space_wait.word.load(relaxed) & kWaiting) != 0) ring_for_space(fd);
+    }
+    // The kernel's own shutdown wakes our readers, but nothing could ring for us any more: so our
+    // direction goes back first. What the ring still holds can be read.
+    leave_ring(fd);
+    sys::call(SYS_shutdown, fd, SHUT_RD);
+  }
+}
+
+}  // namespace tssx

@@ -1,0 +1,223 @@
+#include "core/channel.h"
+
+#include <errno.h>
+
+#include <algorithm>
+
+#include "core/channel_detail.h"
+#include "core/ring.h"
+
+namespace tssx {
+
+using namespace channel_detail;
+
+namespace {
+
+// Large transfers are published in steps, so that the other side copies while we do.
+constexpr std::size_t kStep = 32U << 10U;
+
+}  // namespace
+
+// --- receiving ---
+
+bool Channel::readable_bytes(std::uint64_t tail, std::uint64_t* available) noexcept {
+  // acquire: pairs with publish_head(); the bytes before head are visible.
+  const std::uint64_t head = in().producer.head.load(acquire);
+  *available = head - tail;
+  if (*available <= view_.capacity) return true;
+  mark_broken();
+  return false;
+}
+
+Outcome Channel::at_end_of_ring(int fd) noexcept {
+  const std::uint64_t tail = side_->receiving.tail.load(relaxed);
+  // acquire: pairs with the release of kFin, which follows the last head.
+  const std::uint32_t flags = in().producer.flags.load(acquire);
+  if ((flags & kFin) != 0 && in().producer.head.load(acquire) == tail) {
+    // A reset comes before the end, as in unix_stream_read_generic().
+    if ((flags & kGone) != 0 || due_for_hang_up_check()) poll_hang_up(fd);
+    return end_or_reset();
+  }
+  if (side_->receiving.shut.load(relaxed) != 0) return {Status::end_of_file};
+  if (side_->state.hung_up.load(acquire) != 0) {
+    return in().producer.head.load(acquire) == tail ? end_or_reset() : Outcome{Status::done};
+  }
+  if ((flags & kGone) == 0 && !peer_is_leaving() && !has_old_bells() && !due_for_hang_up_check()) {
+    return {Status::would_block};
+  }
+  look_at_socket(fd, false);
+  const bool changed = side_->state.hung_up.load(relaxed) != 0 ||
+                       side_->receiving.cut.load(relaxed) != 0 || !receives_from_ring() ||
+                       in().producer.head.load(acquire) != tail;
+  return {changed ? Status::done : Status::would_block};
+}
+
+void Channel::publish_tail(int fd, std::uint64_t tail, std::uint64_t head) noexcept {
+  ConsumerLine& line = in().consumer;
+  // A producer sleeps only if it saw more than half of the ring in use, and it saw at least the
+  // tail that was last published with a fence. So unless that much has been in use since, nobody
+  // sleeps, and neither the fence nor the look at the producer's line is needed.
+  if (head - side_->receiving.fenced_tail <= view_.capacity / 2) {
+    line.tail.store(tail, release);  // pairs with the acquire in send() and arm_space()
+    return;
+  }
+  line.tail.exchange(tail, seq_cst);  // full fence; pairs with the one in arm_space()
+  side_->receiving.fenced_tail = tail;
+  if (head - tail <= view_.capacity / 2 && in().space_wait.word.load(seq_cst) != 0) {
+    ring_for_space(fd);
+  }
+}
+
+Outcome Channel::receive(int fd, const iovec* parts, std::size_t count, Peek peek) noexcept {
+  auto& receiving = side_->receiving;
+  LockScope lock(receiving.lock, is_exclusive());
+  for (;;) {
+    if (receiving.mode.load(relaxed) != word_of(Mode::ring)) return {Status::kernel};
+    if (side_->state.broken.load(relaxed) != 0) return end_or_reset();
+    const std::uint64_t start = receiving.tail.load(relaxed);
+    std::uint64_t available = 0;
+    if (!readable_bytes(start, &available)) continue;
+    if (available == 0) {
+      // A handler took bytes while its own thread held the lock for another purpose, or a reader
+      // died between claim and publication: the producer has yet to learn of the space.
+      if (lock.hold() != Hold::nested && in().consumer.tail.load(relaxed) != start) {
+        publish_tail(fd, start, start);
+      }
+      if (receiving.cut.load(relaxed) != 0) {
+        finish_cut(fd);
+        continue;
+      }
+      const Outcome end = at_end_of_ring(fd);
+      if (end.status == Status::done) continue;
+      return end;
+    }
+
+    const std::uint64_t head = start + available;
+    std::uint64_t position = start;
+    PartCursor to(parts, count, 0);
+    while (!to.at_end() && position != head) {
+      const std::size_t size =
+          to.size(std::min<std::size_t>(kStep, static_cast<std::size_t>(head - position)));
+      if (is_bad_address(to.address(), size)) {
+        if (position == start) return {Status::failed, 0, EFAULT};
+        break;
+      }
+      // Claim before copying: a handler that interrupts us here goes on behind these bytes.
+      if (peek == Peek::no) receiving.tail.store(position + size, relaxed);
+      std::atomic_signal_fence(seq_cst);
+      copy_from_ring(in_data(), view_.capacity, position, to.address(), size);
+      position += size;
+      to.advance(size);
+      std::atomic_signal_fence(seq_cst);
+      if (peek == Peek::yes || lock.hold() == Hold::nested) continue;
+      const std::uint64_t claimed = receiving.tail.load(relaxed);
+      publish_tail(fd, claimed, std::max(head, claimed));
+      if (claimed != position) break;  // a handler took the bytes that follow
+    }
+    if (peek == Peek::no && lock.hold() != Hold::nested) {
+      bump(in().consumer.messages);
+      in().consumer.cpu.store(current_cpu(), relaxed);
+    }
+    return {Status::done, static_cast<std::size_t>(position - start)};
+  }
+}
+
+// --- sending ---
+
+bool Channel::publish_head(int fd, std::uint64_t head) noexcept {
+  auto& sending = side_->sending;
+  // A handler that interrupted the copy may have moved this direction to the kernel: then these
+  // bytes were never sent, and go the new way.
+  if (sending.mode.load(relaxed) != word_of(Mode::ring)) return false;
+  sending.head.store(head, relaxed);
+  ProducerLine& line = out().producer;
+  // Full fence between the bytes and the look for sleepers; pairs with the one in arm_data().
+  line.head.exchange(head, seq_cst);
+  if ((out().data_wait.word.load(seq_cst) & kWaiting) != 0) ring_for_data(fd);
+  return true;
+}
+
+Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t skip) noexcept {
+  auto& sending = side_->sending;
+  LockScope lock(sending.lock, is_exclusive());
+  if (sending.mode.load(relaxed) != word_of(Mode::ring)) return {Status::kernel};
+  if (lock.hold() == Hold::nested) {
+    // We interrupted our own thread in the middle of a copy. What it copied is not published; what
+    // we write goes by the kernel, and it will follow.
+    return {leave_ring_locked(fd) ? Status::kernel : Status::would_block};
+  }
+  if (side_->state.broken.load(relaxed) != 0) {
+    const int error = pending_error(true);
+    return {Status::failed, 0, error != 0 ? error : EPIPE};
+  }
+  const std::uint32_t word = out().data_wait.word.load(acquire);
+  if ((word & ~kWaiting) != 0 || sending.fin.load(relaxed) != 0) {
+    if (sending.fin.load(relaxed) != 0 || (word & kShut) != 0) return {Status::failed, 0, EPIPE};
+    if ((word & kFrozen) != 0) {
+      resend_by_kernel(fd);
+      return {Status::kernel};
+    }
+    if ((word & kWantKernel) != 0) {
+      return {leave_ring_locked(fd) ? Status::kernel : Status::would_block};
+    }
+    if ((word & kReaderGone) != 0) poll_hang_up(fd);
+  } else if (due_for_hang_up_check()) {
+    poll_hang_up(fd);
+  }
+  if (side_->state.hung_up.load(relaxed) != 0) return {Status::failed, 0, EPIPE};
+  // The kernel copies a message before it sends it: one bad part, and nothing goes.
+  for (std::size_t i = 0; i < count; ++i) {
+    if (parts[i].iov_len != 0 && is_bad_address(parts[i].iov_base, parts[i].iov_len)) {
+      return {Status::failed, 0, EFAULT};
+    }
+  }
+
+  std::size_t left = 0;
+  for (std::size_t i = 0; i < count; ++i) left += parts[i].iov_len;
+  left -= skip;
+  // A small message goes whole or not at all, as in the kernel: two writers of records don't tear
+  // each other's. A large one goes in steps.
+  const std::size_t largest = std::min<std::size_t>(kStep, view_.capacity / 4);
+  const std::size_t least = left <= largest ? left : 1;
+  const std::uint64_t start = sending.head.load(relaxed);
+  std::uint64_t head = start;
+  PartCursor from(parts, count, skip);
+  while (left != 0) {
+    std::uint64_t used = head - seen_tail_;
+    if (used > view_.capacity || view_.capacity - used < largest) {
+      // acquire: pairs with publish_tail(); the consumer is done with the bytes before it.
+      const std::uint64_t tail = out().consumer.tail.load(acquire);
+      used = head - tail;
+      if (used > view_.capacity) {
+        mark_broken();
+        break;
+      }
+      seen_tail_ = tail;
+    }
+    const auto space = static_cast<std::size_t>(view_.capacity - used);
+    if (space < least) break;
+    const std::size_t step = std::min({left, largest, space});
+    for (std::size_t copied = 0; copied < step;) {
+      const std::size_t size = from.size(step - copied);
+      copy_into_ring(out_data(), view_.capacity, head + copied, from.address(), size);
+      from.advance(size);
+      copied += size;
+    }
+    head += step;
+    left -= step;
+    std::atomic_signal_fence(seq_cst);
+    if (!publish_head(fd, head)) break;
+  }
+  head = sending.head.load(relaxed);
+  if (head == start) {
+    if (!sends_to_ring()) return {Status::kernel};
+    if (side_->state.broken.load(relaxed) != 0) return {Status::failed, 0, EPIPE};
+    return {from.at_end() ? Status::done : Status::would_block};
+  }
+  bump(out().producer.messages);
+  const std::uint32_t cpu = current_cpu();
+  if (out().producer.cpu.load(relaxed) != cpu) out().producer.cpu.store(cpu, relaxed);
+  return {Status::done, static_cast<std::size_t>(head - start)};
+}
+
+}  // namespace tssx

@@ -1,0 +1,128 @@
+#include "core/channel.h"
+
+#include <errno.h>
+#include <poll.h>
+
+#include "core/channel_detail.h"
+
+namespace tssx {
+
+using namespace channel_detail;
+
+// --- how it ended ---
+
+Outcome Channel::end_or_reset() noexcept {
+  const int error = pending_error(true);
+  if (error != 0) return {Status::failed, 0, error};
+  return {Status::end_of_file};
+}
+
+bool Channel::peer_took_everything() const noexcept {
+  if (!sends_to_ring()) {
+    // What we wrote before we left may still lie in the ring, unless it was sent again.
+    return side_->sending.left.load(relaxed) == 0 ||
+           (out().data_wait.word.load(relaxed) & kFrozen) != 0 ||
+           out().consumer.tail.load(acquire) == side_->sending.head.load(relaxed);
+  }
+  if (out().consumer.mode.load(relaxed) != word_of(Mode::ring) && unread_before_cut_) return false;
+  return out().consumer.tail.load(acquire) == side_->sending.head.load(relaxed);
+}
+
+int Channel::pending_error(bool consume) noexcept {
+  // unix_release_sock(): the peer of a socket closed with unread data gets ECONNRESET, once.
+  const bool broken = side_->state.broken.load(relaxed) != 0;
+  const bool reset = side_->state.reset.load(relaxed) != 0;
+  if (!broken && (side_->state.hung_up.load(acquire) == 0 || (!reset && peer_took_everything()))) {
+    return 0;
+  }
+  if (side_->state.reset_reported.load(relaxed) != 0) return 0;
+  if (consume) side_->state.reset_reported.store(1, relaxed);
+  return ECONNRESET;
+}
+
+bool Channel::is_own_reset() const noexcept {
+  // The peer left something unread. If that can only be a message or a bell of ours, the
+  // application never sent it, and the kernel's answer to it would have been a plain end.
+  if (sends_to_ring()) {
+    return !(out().consumer.mode.load(relaxed) != word_of(Mode::ring) && unread_before_cut_);
+  }
+  if (side_->sending.left.load(relaxed) != 0) {
+    return side_->sending.kernel_bytes == side_->sending.bytes_at_cut;
+  }
+  return offer_alone_;
+}
+
+// --- answers to questions ---
+
+short Channel::readiness(int fd, short socket_events) noexcept {
+  if ((socket_events & POLLHUP) != 0) side_->state.hung_up.store(1, release);
+  auto& receiving = side_->receiving;
+  const bool in_ring = receives_from_ring();
+  if (in_ring && (socket_events & (POLLIN | POLLHUP)) != 0) {
+    LockScope lock(receiving.lock, is_exclusive());
+    if (lock.hold() != Hold::nested && receives_from_ring()) look_at_socket(fd, false);
+  }
+  if (side_->state.hung_up.load(relaxed) == 0 &&
+      ((in().producer.flags.load(relaxed) & kGone) != 0 ||
+       (out().data_wait.word.load(relaxed) & kReaderGone) != 0)) {
+    poll_hang_up(fd);
+  }
+  constexpr int kReadable = POLLIN | POLLRDNORM;
+  constexpr int kWritable = POLLOUT | POLLWRNORM | POLLWRBAND;
+  int events = 0;
+  const bool broken = side_->state.broken.load(relaxed) != 0;
+  const bool hung_up = side_->state.hung_up.load(acquire) != 0 || broken;
+  const std::uint32_t flags = in().producer.flags.load(acquire);
+  const bool receive_ends =
+      hung_up || (receives_from_ring() && (flags & kFin) != 0) || receiving.shut.load(relaxed) != 0;
+  const bool send_ends = hung_up || side_->sending.fin.load(relaxed) != 0 ||
+                         (sends_to_ring() && (out().data_wait.word.load(relaxed) & kShut) != 0);
+  if (receives_from_ring()) {
+    if (in().producer.head.load(acquire) != receiving.tail.load(relaxed)) {
+      events |= kReadable;
+    } else if (receiving.cut.load(relaxed) != 0) {
+      LockScope lock(receiving.lock, is_exclusive());
+      if (lock.hold() != Hold::nested && receives_from_ring()) finish_cut(fd);
+    }
+  }
+  if (!receives_from_ring()) {
+    if (in_ring) {
+      // What the socket said then was bells and the cut; ask what it holds now.
+      pollfd control{fd, POLLIN | POLLRDHUP | POLLPRI, 0};
+      const timespec now{0, 0};
+      socket_events = sys::poll(&control, 1, &now) == 1 ? control.revents : short{0};
+    }
+    events |= socket_events & (kReadable | POLLRDHUP);
+  }
+  events |= socket_events & POLLPRI;
+  if (receive_ends) events |= kReadable | POLLRDHUP;
+  if (!sends_to_ring()) {
+    events |= socket_events & kWritable;
+  } else if (hung_up || side_->sending.head.load(relaxed) - out().consumer.tail.load(relaxed) <=
+                            view_.capacity / 2) {
+    events |= kWritable;
+  }
+  if (receive_ends && send_ends) events |= POLLHUP;
+  if (pending_error(false) != 0 ||
+      ((socket_events & POLLERR) != 0 && !sends_to_ring() && !is_own_reset())) {
+    events |= POLLERR;
+  }
+  return static_cast<short>(events);
+}
+
+std::uint64_t Channel::bytes_to_read() const noexcept {
+  const std::uint64_t available =
+      in().producer.head.load(acquire) - side_->receiving.tail.load(relaxed);
+  return available <= view_.capacity ? available : 0;
+}
+
+std::uint64_t Channel::bytes_unread() const noexcept {
+  const std::uint64_t used = side_->sending.head.load(relaxed) - out().consumer.tail.load(acquire);
+  return used <= view_.capacity ? used : 0;
+}
+
+std::uint64_t Channel::head_seen() const noexcept { return in().producer.head.load(relaxed); }
+
+std::uint64_t Channel::tail_seen() const noexcept { return out().consumer.tail.load(relaxed); }
+
+}  // namespace tssx

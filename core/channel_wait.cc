@@ -1,0 +1,208 @@
+#include "core/channel.h"
+
+#include <errno.h>
+#include <poll.h>
+
+#include "core/channel_detail.h"
+
+namespace tssx {
+
+using namespace channel_detail;
+
+namespace {
+
+constexpr std::uint64_t kHangUpCheckTicks = 100'000;  // of the TSC: some 30 to 50 us
+
+std::uint64_t ticks() noexcept {
+#if defined(__x86_64__)
+  return __builtin_ia32_rdtsc();
+#else
+  return sys::now_ns() * 2;
+#endif
+}
+
+}  // namespace
+
+// --- cheap looks ---
+
+bool Channel::may_receive() const noexcept {
+  if (!receives_from_ring()) return true;
+  const ProducerLine& producer = in().producer;
+  return producer.head.load(relaxed) != side_->receiving.tail.load(relaxed) ||
+         producer.flags.load(relaxed) != 0 || producer.mode.load(relaxed) != word_of(Mode::ring) ||
+         side_->state.hung_up.load(relaxed) != 0 || side_->receiving.cut.load(relaxed) != 0 ||
+         side_->receiving.shut.load(relaxed) != 0 || side_->state.broken.load(relaxed) != 0;
+}
+
+bool Channel::may_send() const noexcept {
+  if (!sends_to_ring()) return true;
+  return side_->sending.head.load(relaxed) - out().consumer.tail.load(relaxed) <=
+             view_.capacity / 2 ||
+         (out().data_wait.word.load(relaxed) & ~kWaiting) != 0 ||
+         side_->state.hung_up.load(relaxed) != 0 || side_->sending.fin.load(relaxed) != 0 ||
+         side_->state.broken.load(relaxed) != 0;
+}
+
+std::uint32_t Channel::peer_cpu() const noexcept {
+  if (view_.page == nullptr) return ~0U;
+  return in().producer.cpu.load(relaxed);
+}
+
+bool Channel::peer_is_leaving() const noexcept {
+  return receives_from_ring() && in().producer.mode.load(relaxed) != word_of(Mode::ring);
+}
+
+// --- the control socket ---
+
+bool Channel::due_for_hang_up_check() noexcept {
+  const std::uint64_t now = ticks();
+  // relaxed: readers and writers hold different locks; two looks instead of one do no harm.
+  if (now - last_hang_up_check_.load(relaxed) < kHangUpCheckTicks) return false;
+  last_hang_up_check_.store(now, relaxed);
+  return true;
+}
+
+void Channel::poll_hang_up(int fd) noexcept {
+  pollfd control{fd, 0, 0};
+  const timespec now{0, 0};
+  if (sys::poll(&control, 1, &now) == 1 && (control.revents & POLLHUP) != 0) {
+    side_->state.hung_up.store(1, release);
+  }
+}
+
+bool Channel::look_at_socket(int fd, bool force) noexcept {
+  char bells[256];
+  iovec part{bells, sizeof bells};
+  alignas(cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))];
+  bells_owed_.store(0, relaxed);
+  for (;;) {
+    // Behind the cut there are data on the socket, not bells.
+    if (!receives_from_ring() || side_->receiving.cut.load(relaxed) != 0) return true;
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    const bool only_look = !force && side_->state.sleepers.load(seq_cst) != 0;
+    const long got =
+        sys::recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | (only_look ? MSG_PEEK : 0));
+    if (got == -EAGAIN || got == -EINTR) return true;
+    if (only_look && got > 0) {
+      Descriptors clones;
+      collect(message, &clones);
+      close_all(clones);
+      return false;
+    }
+    absorb(fd, got, message);
+    if (got < static_cast<long>(sizeof bells)) return true;
+  }
+}
+
+void Channel::absorb(int fd, long received, const msghdr& message) noexcept {
+  if (received <= 0) {
+    if (received == 0 && side_->receiving.shut.load(relaxed) != 0) return;  // our own shutdown()
+    // 0, or ECONNRESET where the peer left something unread: either way it is gone.
+    if (received == -ECONNRESET && !is_own_reset()) side_->state.reset.store(1, relaxed);
+    if (received == 0 || received == -ECONNRESET || received == -EPIPE) {
+      side_->state.hung_up.store(1, release);
+    }
+    return;
+  }
+  msghdr copy = message;
+  Descriptors found;
+  collect(copy, &found);
+  // In the ring nothing but a cut carries a descriptor; without a free number it is truncated.
+  const bool cut = found.count != 0 || (message.msg_flags & MSG_CTRUNC) != 0;
+  close_all(found);
+  side_->state.bells_heard.fetch_add(static_cast<std::uint64_t>(received) - (cut ? 1U : 0U),
+                                     relaxed);
+  if (cut) note_cut(fd);
+  if (on_bells != nullptr) on_bells(on_bells_context);
+}
+
+// --- bells ---
+
+bool Channel::send_bell(int fd) noexcept {
+  const char bell = '\a';
+  return sys::send(fd, &bell, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
+}
+
+void Channel::ring_for_data(int fd) noexcept {
+  // Claim the waiting bit: one bell for one sleeper, however many writers see it. A frozen consumer
+  // left the socket to somebody who knows no bells.
+  const std::uint32_t word = out().data_wait.word.fetch_and(~kWaiting, seq_cst);
+  if ((word & kWaiting) == 0 || (word & kFrozen) != 0) return;
+  if (send_bell(fd)) bump(out().producer.bells);
+}
+
+void Channel::ring_for_space(int fd) noexcept {
+  if ((in().space_wait.word.fetch_and(~kWaiting, seq_cst) & kWaiting) == 0) return;
+  if ((out().data_wait.word.load(seq_cst) & kFrozen) != 0) return;
+  bool rung = false;
+  // Under the lock: a bell must not overtake a cut that another thread is about to send. Locks are
+  // always taken in this order, receiving before sending.
+  LockScope lock(side_->sending.lock, is_exclusive());
+  if (sends_to_ring()) {
+    rung = send_bell(fd);
+  } else if (side_->sending.left.load(relaxed) == 0 && lock.hold() != Hold::nested) {
+    // Our direction is still plain data, where a bell would be a stray byte: cut first. The cut
+    // wakes as well as a bell.
+    rung = cut_to_ring(fd);
+  }
+  if (rung) bump(in().consumer.bells);
+}
+
+// --- sleepers ---
+
+// A set waiting bit is never taken back: another thread or an epoll set may rely on it. The price
+// is a bell too many when the wait ended by itself.
+void Channel::announce(bool for_data, bool for_space) noexcept {
+  // Full fences between the announcement and the caller's look; they pair with those in
+  // publish_head() and publish_tail().
+  // Each announcement that finds the bit clear may bring one bell.
+  if (for_data && receives_from_ring() &&
+      (in().data_wait.word.fetch_or(kWaiting, seq_cst) & kWaiting) == 0) {
+    bells_owed_.fetch_add(1, relaxed);
+    side_->state.bells_asked.fetch_add(1, relaxed);
+  }
+  if (for_space && sends_to_ring() &&
+      (out().space_wait.word.fetch_or(kWaiting, seq_cst) & kWaiting) == 0) {
+    bells_owed_.fetch_add(1, relaxed);
+    side_->state.bells_asked.fetch_add(1, relaxed);
+  }
+}
+
+bool Channel::arm_data() noexcept {
+  auto& receiving = side_->receiving;
+  // Under the lock: nobody drains the bell that this announcement may already have caused.
+  LockScope lock(receiving.lock, is_exclusive());
+  if (side_->state.hung_up.load(relaxed) != 0) return false;
+  if (receives_from_ring()) {
+    announce(true, false);
+    // kGone alone is a hint, and no reason to stay awake: the socket's own end wakes the sleeper.
+    if (in().producer.head.load(acquire) != receiving.tail.load(relaxed) ||
+        (in().producer.flags.load(acquire) & kFin) != 0 || receiving.cut.load(relaxed) != 0 ||
+        receiving.shut.load(relaxed) != 0 || side_->state.broken.load(relaxed) != 0) {
+      return false;
+    }
+    bump(in().consumer.sleeps);
+  }
+  side_->state.sleepers.fetch_add(1, seq_cst);
+  return true;
+}
+
+bool Channel::arm_space() noexcept {
+  LockScope lock(side_->receiving.lock, is_exclusive());
+  if (side_->state.hung_up.load(relaxed) != 0) return false;
+  if (sends_to_ring()) {
+    announce(false, true);
+    if (may_send()) return false;
+    bump(out().producer.sleeps);
+  }
+  side_->state.sleepers.fetch_add(1, seq_cst);
+  return true;
+}
+
+void Channel::woken() noexcept { side_->state.sleepers.fetch_sub(1, seq_cst); }
+
+}  // namespace tssx
