@@ -33,6 +33,7 @@ bool Channel::open(const ChannelOrigin& origin) noexcept {
   writes_since_look_ = 0;
   offer_alone_ = false;
   unread_before_cut_ = false;
+  notice_since_ = 0;
   return true;
 }
 
@@ -63,8 +64,10 @@ bool Channel::is_exclusive() const noexcept {
 void Channel::note_plain() noexcept {
   if (phase() != Phase::retired || receives_from_ring() || sends_to_ring()) return;
   if (view_.page != nullptr && phase() == Phase::retired) {
-    // Established once: plain when the peer's own cut has arrived too.
-    if (side_->sending.left.load(relaxed) == 0 || side_->receiving.cut.load(relaxed) == 0) return;
+    // Established once: plain when the peer's direction will not move (again) either.
+    const bool peer_stays = side_->receiving.cut.load(relaxed) != 0 ||
+                            (in().producer.flags.load(acquire) & kStays) != 0;
+    if (side_->sending.left.load(relaxed) == 0 || !peer_stays) return;
   }
   side_->state.plain.store(1, release);
 }

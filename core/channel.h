@@ -120,11 +120,19 @@ class Channel {
   // after_kernel_send().
   bool before_kernel_send(int fd) noexcept;
   void after_kernel_send(long sent) noexcept;
-  // A server that only reads offers by itself; a client that only writes looks for an offer.
+  // The same before a message that has to go by the kernel: one with ancillary data, or MSG_OOB.
+  // False if the direction is in the ring: step_aside() or retire() first. True: counted.
+  bool before_ancillary_send() noexcept;
+  // After a receive by the kernel: a server that only reads offers by itself; a client that only
+  // writes looks for an offer.
   void note_receive(int fd) noexcept;
   void look_for_offer(int fd) noexcept;
   // Is there anything on the socket but a notice? Consumes leading notices of a candidate.
   bool settle(int fd) noexcept;
+  // The same with the receiving lock held. What is next on the socket now?
+  enum class Front { nothing, notice, application };
+  enum class Notices { take_all, leave_to_sleepers };
+  Front settle_locked(int fd, Notices which) noexcept;
 
   // --- waiting ---
 
@@ -164,6 +172,10 @@ class Channel {
   std::uint64_t head_seen() const noexcept;      // of the incoming ring: moves with every arrival
   std::uint64_t tail_seen() const noexcept;      // of the outgoing ring: moves with every departure
   int pending_error(bool consume) noexcept;      // SO_ERROR
+  // The control socket told the application of the reset.
+  void note_reset_told() noexcept {
+    side_->state.reset_reported.store(1, std::memory_order_relaxed);
+  }
 
   // --- control ---
 
@@ -171,8 +183,13 @@ class Channel {
   // Takes both directions back to the kernel, in order and without loss. False if the peer's queue
   // is full at the moment: try again.
   bool leave_ring(int fd) noexcept;
+  // The same for a while: a message has to go by the kernel. The connection comes back to the ring
+  // when no other such message has come for some time.
+  void step_aside(int fd) noexcept;
   // Another program takes over the descriptor: it must find nothing but data on the socket, also
-  // what the peer has written to the ring already. Needs no answer from the peer.
+  // what the peer has written to the ring already. Needs no answer from the peer. Who does it for
+  // several endpoints, of which some may be the ends of one connection, freezes all of them first.
+  void freeze(int fd) noexcept;
   void leave_for_good(int fd) noexcept;
   // The application wants something a ring can't do: never move (or move back).
   void retire(int fd) noexcept;
@@ -202,7 +219,6 @@ class Channel {
     side_->phase.store(static_cast<std::uint32_t>(phase), std::memory_order_release);
   }
   void note_plain() noexcept;
-  bool settle_locked(int fd) noexcept;
   bool readable_bytes(std::uint64_t tail, std::uint64_t* available) noexcept;
   bool has_space() noexcept;
   Outcome at_end_of_ring(int fd) noexcept;
@@ -213,13 +229,24 @@ class Channel {
   bool send_bell(int fd) noexcept;
   void note_cut(int fd) noexcept;
   void answer_freeze(int fd) noexcept;
+  void refuse(int fd) noexcept;
   void resend_by_kernel(int fd) noexcept;
-  void finish_leaving(int fd) noexcept;
+  // For as long as it takes, or for good?
+  enum class Leave { aside, for_good };
+  void finish_leaving(int fd, Leave how) noexcept;
   void finish_cut(int fd) noexcept;
   void accept_offer(int fd, int segment) noexcept;
-  bool make_offer(int fd, bool alone) noexcept;
-  bool cut_to_ring(int fd) noexcept;
-  bool leave_ring_locked(int fd) noexcept;
+  bool make_offer(int fd) noexcept;
+  void postpone() noexcept;
+  void note_calm() noexcept;
+  void receive_from_ring_now() noexcept;
+  bool inspect_truncated(int fd, const msghdr& message, std::size_t received) noexcept;
+  // What may lie on the socket before a cut to the ring: nothing; nothing, if need be after a
+  // moment; anything, because a bell has to ring and can't without.
+  enum class Queue { drained, draining, any };
+  bool cut_to_ring(int fd, Queue queue) noexcept;
+  bool leave_ring_locked(int fd, Leave how) noexcept;
+  void stay_in_kernel() noexcept;
   void withdraw() noexcept;
   void hand_over(int fd) noexcept;
   void mark_broken() noexcept;
@@ -241,6 +268,7 @@ class Channel {
   std::uint32_t writes_since_look_ = 0;
   bool offer_alone_ = false;  // the offer is the only thing the client may leave unread
   bool unread_before_cut_ = false;
+  std::uint64_t notice_since_ = 0;  // when a notice was first left to sleepers; receiving.lock
 };
 
 }  // namespace tssx

@@ -54,6 +54,13 @@ inline std::size_t room_of(const msghdr& message) noexcept {
   return room;
 }
 
+// The byte at `position` of what was received.
+inline char byte_at(const msghdr& message, std::size_t position) noexcept {
+  std::size_t i = 0;
+  while (position >= message.msg_iov[i].iov_len) position -= message.msg_iov[i++].iov_len;
+  return static_cast<const char*>(message.msg_iov[i].iov_base)[position];
+}
+
 inline void close_all(const Descriptors& found) noexcept {
   for (std::size_t i = 0; i < found.count; ++i) sys::close(found.fds[i]);
 }

@@ -12,6 +12,7 @@ using namespace channel_detail;
 namespace {
 
 constexpr std::uint64_t kFarewellNs = 50'000'000;
+constexpr std::uint64_t kRefusalNs = 200'000;
 
 }  // namespace
 
@@ -44,9 +45,25 @@ void Channel::finish_cut(int fd) noexcept {
 
 // --- we leave ---
 
-bool Channel::leave_ring_locked(int fd) noexcept {
+// From here on this direction stays with the kernel, and the peer knows.
+void Channel::stay_in_kernel() noexcept {
+  out().producer.flags.fetch_or(kStays, seq_cst);
+  set_phase(Phase::retired);
+  note_plain();
+}
+
+bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
   auto& sending = side_->sending;
-  if (sending.left.load(relaxed) != 0) return true;
+  // Who follows a peer that left for good need not hope either.
+  if ((in().producer.flags.load(acquire) & kStays) != 0) how = Leave::for_good;
+  if (!sends_to_ring()) {
+    // No byte of ours is in the ring, so no cut is needed: the peer reads on where it reads.
+    sending.left.store(1, relaxed);
+    sending.bytes_at_cut = ~std::uint64_t{0};
+    in().data_wait.word.fetch_or(kWantKernel, seq_cst);
+    if (how == Leave::for_good) stay_in_kernel();
+    return true;
+  }
   if ((out().data_wait.word.load(acquire) & kFrozen) != 0) {
     resend_by_kernel(fd);
     return true;
@@ -55,19 +72,13 @@ bool Channel::leave_ring_locked(int fd) noexcept {
   out().producer.mode.store(word_of(Mode::kernel), relaxed);
   // Before the cut: whoever finds our direction in the kernel knows that its own must follow.
   in().data_wait.word.fetch_or(kWantKernel, seq_cst);
-  // Whether the cut will be the first unread thing on the socket that is not a bell.
-  const bool own = sends_to_ring() || kernel_queue_is_empty(fd);
   int failed = send_token(fd, TokenKind::to_kernel, nonce_);
-  if (sends_to_ring()) {
-    // Without a token any open descriptor marks the cut: in the ring nothing else carries one.
-    if (failed != 0 && failed != -EAGAIN) failed = send_with_descriptor(fd, fd);
-    // Data must not follow a cut that was not sent; a peer that is gone reads neither.
-    if (failed != 0 && failed != -EPIPE && failed != -ECONNRESET) return false;
-  } else if (failed == -EAGAIN) {
-    return false;
-  }
-  sending.bytes_at_cut = own ? sending.kernel_bytes : ~std::uint64_t{0};
-  finish_leaving(fd);
+  // Without a token any open descriptor marks the cut: in the ring nothing else carries one.
+  if (failed != 0 && failed != -EAGAIN) failed = send_with_descriptor(fd, fd);
+  // Data must not follow a cut that was not sent; a peer that is gone reads neither.
+  if (failed != 0 && failed != -EPIPE && failed != -ECONNRESET) return false;
+  sending.bytes_at_cut = sending.kernel_bytes;
+  finish_leaving(fd, how);
   return true;
 }
 
@@ -108,20 +119,36 @@ void Channel::resend_by_kernel(int fd) noexcept {
   }
   in().data_wait.word.fetch_or(kWantKernel, seq_cst);
   out().producer.mode.store(word_of(Mode::kernel), relaxed);
-  finish_leaving(fd);
+  finish_leaving(fd, Leave::for_good);
 }
 
 // This direction runs by the kernel from here on; an end that was told in the ring is told there.
-void Channel::finish_leaving(int fd) noexcept {
+void Channel::finish_leaving(int fd, Leave how) noexcept {
   auto& sending = side_->sending;
   sending.left.store(1, relaxed);
+  sending.calm = 0;
   sending.mode.store(word_of(Mode::kernel), release);
   if (sending.fin.load(relaxed) != 0) sys::call(SYS_shutdown, fd, SHUT_WR);
-  set_phase(Phase::retired);
-  note_plain();
+  if (how == Leave::for_good) stay_in_kernel();
 }
 
-void Channel::leave_for_good(int fd) noexcept {
+// A connection that has not moved: what is under way of ours is taken out.
+void Channel::refuse(int fd) noexcept {
+  const bool candidate = phase() == Phase::candidate;
+  set_phase(Phase::retired);  // an offer that is in front of the queue is dropped
+  settle_locked(fd, Notices::take_all);
+  if (!candidate || role_ != Role::client) return;
+  if (send_token(fd, TokenKind::decline, nonce_) != 0) return;
+  // The offer might still come, and the next program would take it for data. A server looks for a
+  // refusal before it offers; one that is at it this very moment gets a moment to finish.
+  const std::uint64_t deadline = sys::now_ns() + kRefusalNs;
+  do {
+    sys::sched_yield();
+    settle_locked(fd, Notices::take_all);
+  } while (sys::now_ns() < deadline);
+}
+
+void Channel::freeze(int fd) noexcept {
   if (is_plain()) return;
   auto& receiving = side_->receiving;
   LockScope reading(receiving.lock, false);
@@ -129,16 +156,22 @@ void Channel::leave_for_good(int fd) noexcept {
   if (phase() == Phase::offered) withdraw();
   if (view_.page == nullptr ||
       (phase() != Phase::established && !receives_from_ring() && !sends_to_ring())) {
-    if (phase() == Phase::candidate && role_ == Role::client) {
-      // The offer may still come, and the next program would take it for data: refuse beforehand.
-      send_token(fd, TokenKind::decline, nonce_);
-    }
-    settle_locked(fd);  // an offer or a refusal that is next in the queue
-    set_phase(Phase::retired);
+    refuse(fd);
     return;
   }
-  // The peer's cut to the ring, if it is next in the queue. Behind unread data it stays.
-  if (!receives_from_ring()) settle_locked(fd);
+  if ((in().data_wait.word.load(relaxed) & kFrozen) != 0) return;
+  if (!receives_from_ring()) {
+    // From here on the peer will not cut its direction to the ring; but it may have begun to.
+    // seq_cst on both: pairs with those in cut_to_ring().
+    in().data_wait.word.fetch_or(kWantKernel | kFrozen, seq_cst);
+    const std::uint64_t patience = sys::now_ns() + kFarewellNs;
+    settle_locked(fd, Notices::take_all);
+    while (!receives_from_ring() && in().producer.mode.load(seq_cst) == word_of(Mode::ring) &&
+           side_->state.hung_up.load(relaxed) == 0 && sys::now_ns() < patience) {
+      sys::sched_yield();
+      settle_locked(fd, Notices::take_all);
+    }
+  }
   // Once frozen, the socket carries data. So every bell must have come before: take back what was
   // asked for, and wait for what the peer had claimed already.
   auto& state = side_->state;
@@ -158,13 +191,34 @@ void Channel::leave_for_good(int fd) noexcept {
     sys::sched_yield();
   }
   in().data_wait.word.fetch_or(kWantKernel | kFrozen, seq_cst);
-  if (sends_to_ring() && side_->sending.left.load(relaxed) == 0) leave_ring_locked(fd);
+}
+
+void Channel::leave_for_good(int fd) noexcept {
+  freeze(fd);
+  if (is_plain()) return;
+  auto& receiving = side_->receiving;
+  LockScope reading(receiving.lock, false);
+  LockScope writing(side_->sending.lock, false);
+  if (view_.page == nullptr || (in().data_wait.word.load(relaxed) & kFrozen) == 0) {
+    settle_locked(
+        fd, Notices::take_all);  // a refusal that has come since, from an end in this very process
+    return;
+  }
+  // The peer has to send again what we leave in the ring, and may be asleep: the cut wakes it.
+  // Where our direction is with the kernel already, so does a cut that changes nothing.
+  const bool resend = receives_from_ring() && receiving.cut.load(relaxed) == 0;
+  const std::uint64_t deadline = sys::now_ns() + kFarewellNs;
+  if (sends_to_ring()) {
+    while (!leave_ring_locked(fd, Leave::for_good) && sys::now_ns() < deadline) sys::sched_yield();
+  } else if (resend) {
+    send_token(fd, TokenKind::to_kernel, nonce_);
+  }
   receiving.cut.store(1, relaxed);
   receiving.mode.store(word_of(Mode::kernel), release);
   in().consumer.mode.store(word_of(Mode::kernel), relaxed);
   side_->sending.left.store(1, relaxed);
   side_->sending.mode.store(word_of(Mode::kernel), release);
-  set_phase(Phase::retired);
+  stay_in_kernel();
   side_->state.plain.store(1, release);
 }
 
@@ -173,18 +227,19 @@ bool Channel::leave_ring(int fd) noexcept {
   if (view_.page == nullptr) return true;
   if (phase() == Phase::offered) withdraw();
   if (phase() != Phase::established) return true;
-  return leave_ring_locked(fd);
+  return leave_ring_locked(fd, Leave::for_good);
+}
+
+void Channel::step_aside(int fd) noexcept {
+  LockScope lock(side_->sending.lock, is_exclusive());
+  if (sends_to_ring()) leave_ring_locked(fd, Leave::aside);
 }
 
 void Channel::retire(int fd) noexcept {
   LockScope lock(side_->sending.lock, is_exclusive());
-  if (phase() == Phase::established) {
-    leave_ring_locked(fd);
-    return;
-  }
   if (phase() == Phase::offered) withdraw();
   if (phase() == Phase::established) {
-    leave_ring_locked(fd);
+    leave_ring_locked(fd, Leave::for_good);
   } else {
     // Not plain yet: a client has to drop the offer that may be under way, a server the refusal.
     set_phase(Phase::retired);
@@ -199,7 +254,7 @@ void Channel::shutdown(int fd, bool reading, bool writing) noexcept {
     if (sends_to_ring() && (out().data_wait.word.load(acquire) & kFrozen) != 0) {
       resend_by_kernel(fd);
     }
-    if (!sends_to_ring() && !cut_to_ring(fd)) sys::call(SYS_shutdown, fd, SHUT_WR);
+    if (!sends_to_ring() && !cut_to_ring(fd, Queue::any)) sys::call(SYS_shutdown, fd, SHUT_WR);
     side_->sending.fin.store(1, relaxed);
     // release: after the last head; then as after any publication, tell a sleeper.
     out().producer.flags.fetch_or(kFin, seq_cst);

@@ -1,8 +1,12 @@
 #include "core/channel.h"
 
 #include <errno.h>
+#include <fcntl.h>
+
+#include <algorithm>
 
 #include "core/channel_detail.h"
+#include "core/fork_gate.h"
 
 namespace tssx {
 
@@ -14,11 +18,21 @@ namespace {
 constexpr std::uint32_t kOfferAfterCalls = 8;
 constexpr std::uint64_t kOfferAfterBytes = 64U << 10U;
 constexpr std::uint32_t kOfferAloneAfterCalls = 24;
-// A server offers within its first megabyte or never, so a client need not look for ever.
-constexpr std::uint64_t kOfferWindow = 1U << 20U;
+// A server offers within its first megabytes or never, so a client need not look for ever.
+constexpr std::uint64_t kOfferWindow = 8U << 20U;
 constexpr std::uint32_t kAnswerWithinCalls = 64;
 constexpr std::uint32_t kLookForOfferEvery = 16;
+// A stream's queue is seldom empty by itself: give its reader this long, ever more rarely.
+constexpr std::uint64_t kDrainNs = 500'000;
+constexpr std::uint32_t kMostPatience = 8;  // doublings of the calls between two attempts
+// A direction that stepped aside for a message with ancillary data comes back after so many calls
+// without one, and after twice as many the next time.
+constexpr std::uint32_t kReturnAfterCalls = 32;
+constexpr std::uint32_t kMaxReturnDoublings = 6;
 constexpr std::uint64_t kDefaultCapacity = 256U << 10U;
+
+// A sleeper that has not looked by then was killed, or left its sleep by siglongjmp.
+constexpr std::uint64_t kSleeperNs = 1'000'000'000;
 
 constexpr int kPassPidfd = 76;  // SO_PASSPIDFD, newer than this libc's headers
 
@@ -29,14 +43,39 @@ std::uint32_t peer_process(int fd) noexcept {
   return static_cast<std::uint32_t>(peer.pid);
 }
 
-// Options by which every message brings data of the kernel's own: a ring has none to give.
-bool wants_ancillary_data(int fd) noexcept {
+int option_of(int fd, int option, int otherwise) noexcept {
+  int value = otherwise;
+  socklen_t length = sizeof value;
+  return sys::getsockopt(fd, SOL_SOCKET, option, &value, &length) == 0 ? value : otherwise;
+}
+
+// Is something set on the socket that a ring can't honour? Most of it is noticed when it is set;
+// but a socket can come by inheritance from its listener, or be set before it is marked.
+bool needs_kernel(int fd) noexcept {
+  // Each message brings data of the kernel's own.
   for (const int option : {SO_PASSCRED, SO_PASSSEC, kPassPidfd}) {
-    int on = 0;
-    socklen_t length = sizeof on;
-    if (sys::getsockopt(fd, SOL_SOCKET, option, &on, &length) == 0 && on != 0) return true;
+    if (option_of(fd, option, 0) != 0) return true;
   }
+  if (option_of(fd, SO_RCVLOWAT, 1) > 1 || option_of(fd, SO_PEEK_OFF, -1) >= 0) return true;
+  const long flags = sys::fcntl(fd, F_GETFL);
+  return flags < 0 || (flags & O_ASYNC) != 0;
+}
+
+// Has the peer taken everything that was written? A message of ours goes into an empty queue: then
+// nothing of the application's lies before it, and whoever reads next finds it in front.
+bool becomes_drained(int fd) noexcept {
+  if (kernel_queue_is_empty(fd)) return true;
+  const std::uint64_t deadline = sys::now_ns() + kDrainNs;
+  do {
+    sys::sched_yield();
+    if (kernel_queue_is_empty(fd)) return true;
+  } while (sys::now_ns() < deadline);
   return false;
+}
+
+bool nothing_to_read(int fd) noexcept {
+  int unread = 0;
+  return sys::call(SYS_ioctl, fd, SIOCINQ, sys::word(&unread)) == 0 && unread == 0;
 }
 
 std::uint64_t capacity_for(int fd) noexcept {
@@ -52,16 +91,29 @@ std::uint64_t capacity_for(int fd) noexcept {
 
 // --- the offer ---
 
-bool Channel::make_offer(int fd, bool alone) noexcept {
+// The next attempt comes after more calls than the last one did.
+void Channel::postpone() noexcept {
   auto& sending = side_->sending;
-  if (side_->holders.load(acquire) != 1 || sending.kernel_senders.load(relaxed) != 0) return false;
-  if (sending.kernel_bytes >= kOfferWindow) {
+  if (sending.attempts < kMostPatience) ++sending.attempts;
+  sending.next_attempt = sending.calls + (kOfferAfterCalls << sending.attempts) / 2;
+}
+
+bool Channel::make_offer(int fd) noexcept {
+  auto& sending = side_->sending;
+  const SetUpScope set_up;
+  if (!set_up.entered() || side_->holders.load(acquire) != 1 ||
+      sending.kernel_senders.load(relaxed) != 0) {
+    postpone();
+    return false;
+  }
+  if (sending.kernel_bytes >= kOfferWindow || needs_kernel(fd)) {
     set_phase(Phase::retired);
     return false;
   }
-  if (alone && !kernel_queue_is_empty(fd)) return false;
-  if (wants_ancillary_data(fd)) {
-    set_phase(Phase::retired);
+  // A client that leaves for another program says so first: what it said must not lie unread.
+  if (!nothing_to_read(fd)) return false;
+  if (!becomes_drained(fd)) {
+    postpone();
     return false;
   }
   const SegmentOrigin origin{nonce_, peer_process(fd), path_, path_length_};
@@ -74,13 +126,14 @@ bool Channel::make_offer(int fd, bool alone) noexcept {
   SideLine& line = view.page->side[static_cast<std::size_t>(role_)];
   line.pid.store(process_id(), relaxed);
   line.holders.store(1, relaxed);
-  if (send_with_descriptor(fd, made.value().fd.get()) != 0) {
+  if (!nothing_to_read(fd) || send_with_descriptor(fd, made.value().fd.get()) != 0) {
     unmap_segment(view);
-    sending.calls = 0;  // the queue is full or the peer gone: not now
+    postpone();  // the peer is gone, or has said something meanwhile: not now
     return false;
   }
   view_ = view;
-  offer_alone_ = alone;
+  offer_alone_ = true;
+  sending.attempts = sending.next_attempt = 0;
   sending.calls_since_offer = 0;
   set_phase(Phase::offered);
   return true;
@@ -104,8 +157,9 @@ void Channel::accept_offer(int fd, int segment) noexcept {
   // Against retire() and leave_ring() of another thread.
   LockScope lock(side_->sending.lock, is_exclusive());
   if (role_ != Role::client || phase() != Phase::candidate || view_.page != nullptr) return;
-  if (side_->holders.load(acquire) != 1 || side_->sending.fin.load(relaxed) != 0 ||
-      wants_ancillary_data(fd)) {
+  const SetUpScope set_up;
+  if (!set_up.entered() || side_->holders.load(acquire) != 1 ||
+      side_->sending.fin.load(relaxed) != 0 || needs_kernel(fd)) {
     set_phase(Phase::retired);
     note_plain();
     return;
@@ -136,22 +190,34 @@ void Channel::accept_offer(int fd, int segment) noexcept {
 
 // --- the cut to the ring ---
 
-bool Channel::cut_to_ring(int fd) noexcept {
+bool Channel::cut_to_ring(int fd, Queue queue) noexcept {
   auto& sending = side_->sending;
   // Another thread was faster: in the ring, a second descriptor would be the cut back.
   if (sends_to_ring()) return true;
+  constexpr std::uint32_t kAway = kWantKernel | kFrozen;
   if (view_.page == nullptr || phase() != Phase::established || sending.left.load(relaxed) != 0 ||
-      (out().data_wait.word.load(acquire) & (kWantKernel | kFrozen)) != 0 ||
+      (out().data_wait.word.load(acquire) & kAway) != 0 ||
       sending.kernel_senders.load(relaxed) != 0 || sending.fin.load(relaxed) != 0) {
     return false;
   }
   unread_before_cut_ = !kernel_queue_is_empty(fd);
+  if (unread_before_cut_ && queue != Queue::any) {
+    unread_before_cut_ = queue != Queue::draining || !becomes_drained(fd);
+    if (unread_before_cut_) {
+      postpone();
+      return false;
+    }
+  }
   // Before the cut, so that its receiver never sees the ring without it (see peer_is_leaving()).
-  out().producer.mode.store(word_of(Mode::ring), release);
-  if (send_token(fd, TokenKind::to_ring, nonce_) != 0) {
-    out().producer.mode.store(word_of(Mode::kernel), relaxed);
+  // seq_cst, then a look: against a consumer that freezes, and then looks whether a cut is coming
+  // (leave_for_good()). One of the two sees the other.
+  out().producer.mode.store(word_of(Mode::ring), seq_cst);
+  if ((out().data_wait.word.load(seq_cst) & kAway) != 0 ||
+      send_token(fd, TokenKind::to_ring, nonce_) != 0) {
+    out().producer.mode.store(word_of(Mode::kernel), seq_cst);
     return false;
   }
+  sending.attempts = 0;
   sending.mode.store(word_of(Mode::ring), release);
   return true;
 }
@@ -164,9 +230,11 @@ bool Channel::before_kernel_send(int fd) noexcept {
   if (sends_to_ring()) return true;
   if (lock.hold() != Hold::nested && side_->state.plain.load(relaxed) == 0) {
     ++sending.calls;
-    if (role_ == Role::server && phase() == Phase::candidate &&
+    note_calm();
+    const bool due = sending.calls >= sending.next_attempt;
+    if (role_ == Role::server && phase() == Phase::candidate && due &&
         (sending.calls >= kOfferAfterCalls || sending.kernel_bytes >= kOfferAfterBytes)) {
-      make_offer(fd, false);
+      make_offer(fd);
     } else if (phase() == Phase::offered) {
       const std::uint32_t answer = view_.page->answer.answer.load(acquire);
       if (answer == static_cast<std::uint32_t>(Answer::accepted)) {
@@ -175,10 +243,51 @@ bool Channel::before_kernel_send(int fd) noexcept {
         withdraw();
       }
     }
-    if (phase() == Phase::established && cut_to_ring(fd)) return true;
+    if (phase() == Phase::established && due && cut_to_ring(fd, Queue::draining)) return true;
   }
   sending.kernel_senders.fetch_add(1, relaxed);
   return false;
+}
+
+// A message with ancillary data, or MSG_OOB: by the kernel. False if this direction is in the ring.
+bool Channel::before_ancillary_send() noexcept {
+  auto& sending = side_->sending;
+  LockScope lock(sending.lock, is_exclusive());
+  if (sends_to_ring()) return false;
+  sending.calm = 0;
+  sending.kernel_senders.fetch_add(1, relaxed);
+  return true;
+}
+
+// Both directions stepped aside for a while (step_aside(), here or there): when it has been calm
+// for long enough they may come back, each with a cut of its own. Called with the sending lock.
+void Channel::note_calm() noexcept {
+  auto& sending = side_->sending;
+  auto& receiving = side_->receiving;
+  if (sending.left.load(relaxed) == 0 || phase() != Phase::established || receives_from_ring() ||
+      sends_to_ring()) {
+    return;
+  }
+  if ((in().producer.flags.load(acquire) & kStays) != 0) {
+    // The peer will not come back, so neither do we.
+    out().producer.flags.fetch_or(kStays, release);
+    set_phase(Phase::retired);
+    note_plain();
+    return;
+  }
+  if (++sending.calm < kReturnAfterCalls << std::min(sending.returns, kMaxReturnDoublings)) return;
+  // What we wrote to the ring last must have been read: a reset is told by it (is_own_reset()).
+  if (out().consumer.tail.load(acquire) != sending.head.load(relaxed) ||
+      sending.fin.load(relaxed) != 0 || receiving.shut.load(relaxed) != 0 ||
+      side_->handovers.load(relaxed) != 0) {
+    return;
+  }
+  ++sending.returns;
+  sending.calm = 0;
+  sending.left.store(0, relaxed);
+  receiving.cut.store(0, release);
+  // Last: from here on the peer may cut its direction to the ring again.
+  in().data_wait.word.fetch_and(~kWantKernel, seq_cst);
 }
 
 void Channel::after_kernel_send(long sent) noexcept {
@@ -191,12 +300,14 @@ void Channel::after_kernel_send(long sent) noexcept {
 }
 
 void Channel::note_receive(int fd) noexcept {
-  if (role_ != Role::server || phase() != Phase::candidate) return;
+  const bool candidate = role_ == Role::server && phase() == Phase::candidate;
   auto& sending = side_->sending;
+  if (!candidate && sending.left.load(relaxed) == 0) return;
   if (!sending.lock.try_acquire()) return;
-  if (phase() == Phase::candidate && ++sending.calls >= kOfferAloneAfterCalls) {
-    sending.calls -= kOfferAfterCalls;
-    make_offer(fd, true);
+  note_calm();
+  if (phase() == Phase::candidate && ++sending.calls >= kOfferAloneAfterCalls &&
+      sending.calls >= sending.next_attempt) {
+    make_offer(fd);
   }
   sending.lock.release();
 }
@@ -212,12 +323,12 @@ void Channel::look_for_offer(int fd) noexcept {
 bool Channel::settle(int fd) noexcept {
   LockScope lock(side_->receiving.lock, is_exclusive());
   if (lock.hold() == Hold::nested) return true;
-  return settle_locked(fd);
+  return settle_locked(fd, Notices::leave_to_sleepers) == Front::application;
 }
 
-bool Channel::settle_locked(int fd) noexcept {
+Channel::Front Channel::settle_locked(int fd, Notices which) noexcept {
   for (;;) {
-    if (receives_from_ring()) return true;
+    if (receives_from_ring()) return Front::application;
     // Room for two bytes: a peek that fills its room goes on to later messages, and reports their
     // descriptors (unix_stream_read_generic()). A notice is in front if it came alone.
     char bytes[2];
@@ -229,22 +340,62 @@ bool Channel::settle_locked(int fd) noexcept {
     message.msg_control = control;
     message.msg_controllen = sizeof control;
     long got = sys::recvmsg(fd, &message, MSG_DONTWAIT | MSG_PEEK | MSG_CMSG_CLOEXEC);
-    if (got < 0) return got != -EAGAIN;
-    if (got == 0) return true;
+    if (got == -EAGAIN) return Front::nothing;
+    if (got <= 0) return Front::application;
     Descriptors clones;
     collect(message, &clones);
     const bool ours =
         got == 1 && clones.count == 1 && classify(clones.fds[0], nonce_) != Notice::foreign;
     close_all(clones);
-    if (!ours) return true;
+    if (!ours) return Front::application;
+    if (which == Notices::leave_to_sleepers && side_->state.sleepers.load(seq_cst) != 0) {
+      // Whoever sleeps on the socket has been woken by it, but may not have looked yet; once it is
+      // gone he would sleep on, and nothing would tell him of bytes in the ring.
+      const std::uint64_t now = sys::now_ns();
+      if (notice_since_ == 0) notice_since_ = now;
+      if (now - notice_since_ < kSleeperNs) return Front::notice;
+    }
+    notice_since_ = 0;
     part.iov_len = 1;
     message.msg_control = control;
     message.msg_controllen = sizeof control;
     got = sys::recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (got != 1) return true;
+    if (got != 1) return Front::application;
     bool notice = false;
     inspect(fd, message, 1, Peek::no, &notice);
   }
+}
+
+// The peer's cut to the ring was read.
+void Channel::receive_from_ring_now() noexcept {
+  auto& receiving = side_->receiving;
+  // Another thread may still be inside make_offer(): the client is that fast.
+  LockScope offer(side_->sending.lock, is_exclusive());
+  if (view_.page == nullptr || receiving.cut.load(relaxed) != 0) return;
+  if (phase() == Phase::offered) set_phase(Phase::established);
+  in().consumer.mode.store(word_of(Mode::ring), relaxed);
+  receiving.mode.store(word_of(Mode::ring), release);
+  // Threads that fell asleep while bytes came by the kernel need a bell from now on.
+  if (side_->state.sleepers.load(seq_cst) != 0) announce(true, false);
+}
+
+// A message came with a descriptor for which this process had no number left (recvmsg(2)): the
+// kernel dropped it. Ours are known by what else is known of them; true if it was one.
+bool Channel::inspect_truncated(int fd, const msghdr& message, std::size_t received) noexcept {
+  if (received == 0) return false;
+  if (view_.page != nullptr && in().producer.mode.load(acquire) == word_of(Mode::ring)) {
+    // The producer says so before it sends its cut, and nothing with a descriptor follows that.
+    receive_from_ring_now();
+    return receives_from_ring();
+  }
+  // An offer is always alone, a refusal is not. Whatever it was, this connection stays.
+  const bool offer = role_ == Role::client && received == 1;
+  if (phase() != Phase::candidate && phase() != Phase::offered) return false;
+  if ((!offer && role_ == Role::client) || byte_at(message, received - 1) != kNoticeByte) {
+    return false;
+  }
+  retire(fd);
+  return true;
 }
 
 std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek peek,
@@ -256,6 +407,11 @@ std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek
     collect(message, &found);
     // Our messages carry exactly one descriptor.
     const Notice kind = found.count == 1 ? classify(found.fds[0], nonce_) : Notice::foreign;
+    if (found.count == 0 && peek == Peek::no && (message.msg_flags & MSG_CTRUNC) != 0 &&
+        inspect_truncated(fd, message, received)) {
+      *notice = true;
+      --received;
+    }
     if (kind != Notice::foreign && peek == Peek::yes && received >= room_of(message)) {
       // The peek filled its room and went on: whose descriptor this is can't be told. The caller's
       // spare byte makes it irrelevant.
@@ -274,17 +430,12 @@ std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek
               if (phase() == Phase::candidate) set_phase(Phase::retired);
             }
             break;
-          case Notice::to_ring: {
-            // Another thread may still be inside make_offer(): the client is that fast.
-            LockScope offer(side_->sending.lock, is_exclusive());
-            if (view_.page == nullptr || receiving.cut.load(relaxed) != 0) break;
-            if (phase() == Phase::offered) set_phase(Phase::established);
-            in().consumer.mode.store(word_of(Mode::ring), relaxed);
-            receiving.mode.store(word_of(Mode::ring), release);
+          case Notice::to_ring:
+            receive_from_ring_now();
             break;
-          }
           case Notice::to_kernel:
-            receiving.cut.store(1, relaxed);
+            // Its direction is here already: what it says is that it reads the socket from now on.
+            answer_freeze(fd);
             break;
           case Notice::foreign:
             break;
@@ -293,7 +444,7 @@ std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek
       sys::close(found.fds[0]);
       if (peek == Peek::no && kind == Notice::segment) {
         LockScope lock(side_->sending.lock, is_exclusive());
-        if (lock.hold() != Hold::nested) cut_to_ring(fd);
+        if (lock.hold() != Hold::nested) cut_to_ring(fd, Queue::drained);
       }
       note_plain();
     }

@@ -144,7 +144,7 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
   if (lock.hold() == Hold::nested) {
     // We interrupted our own thread in the middle of a copy. What it copied is not published; what
     // we write goes by the kernel, and it will follow.
-    return {leave_ring_locked(fd) ? Status::kernel : Status::would_block};
+    return {leave_ring_locked(fd, Leave::aside) ? Status::kernel : Status::would_block};
   }
   if (side_->state.broken.load(relaxed) != 0) {
     const int error = pending_error(true);
@@ -158,7 +158,7 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
       return {Status::kernel};
     }
     if ((word & kWantKernel) != 0) {
-      return {leave_ring_locked(fd) ? Status::kernel : Status::would_block};
+      return {leave_ring_locked(fd, Leave::aside) ? Status::kernel : Status::would_block};
     }
     if ((word & kReaderGone) != 0) poll_hang_up(fd);
   } else if (due_for_hang_up_check()) {

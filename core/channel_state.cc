@@ -43,9 +43,7 @@ int Channel::pending_error(bool consume) noexcept {
 bool Channel::is_own_reset() const noexcept {
   // The peer left something unread. If that can only be a message or a bell of ours, the
   // application never sent it, and the kernel's answer to it would have been a plain end.
-  if (sends_to_ring()) {
-    return !(out().consumer.mode.load(relaxed) != word_of(Mode::ring) && unread_before_cut_);
-  }
+  if (sends_to_ring()) return peer_took_everything();
   if (side_->sending.left.load(relaxed) != 0) {
     return side_->sending.kernel_bytes == side_->sending.bytes_at_cut;
   }

@@ -147,7 +147,7 @@ void Channel::ring_for_space(int fd) noexcept {
   } else if (side_->sending.left.load(relaxed) == 0 && lock.hold() != Hold::nested) {
     // Our direction is still plain data, where a bell would be a stray byte: cut first. The cut
     // wakes as well as a bell.
-    rung = cut_to_ring(fd);
+    rung = cut_to_ring(fd, Queue::any);
   }
   if (rung) bump(in().consumer.bells);
 }

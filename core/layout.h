@@ -85,6 +85,8 @@ struct alignas(kCacheLine) SideLine {
 inline constexpr std::uint32_t kFin = 1;  // shutdown(SHUT_WR): no byte will follow head
 inline constexpr std::uint32_t kGone =
     2;  // last holder closed: a hint, the control socket confirms
+// This direction is with the kernel and will not move to the ring again.
+inline constexpr std::uint32_t kStays = 4;
 
 // Bits of WaitLine::word, where the producer looks after each publication
 inline constexpr std::uint32_t kWaiting = 1;     // a sleeper needs a bell
@@ -96,7 +98,7 @@ inline constexpr std::uint32_t kReaderGone = 16;  // last holder closed: a hint
 
 struct alignas(kCacheLine) ProducerLine {
   std::atomic<std::uint64_t> head;   // release: publishes bytes; pairs with the consumer's acquire
-  std::atomic<std::uint32_t> flags;  // kFin, kGone; release, after the last head
+  std::atomic<std::uint32_t> flags;  // kFin, kGone, kStays; release, after the last head
   std::atomic<std::uint32_t> mode;   // Mode, as the producer sees it (for tssx-stat)
   std::atomic<std::uint32_t> cpu;    // where the producer last ran; a hint for spinning
   std::uint32_t reserved;

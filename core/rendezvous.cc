@@ -95,7 +95,7 @@ Notice classify(int fd, const Nonce& nonce) noexcept {
 }
 
 int send_with_descriptor(int socket, int attached) noexcept {
-  char byte = 'T';
+  char byte = kNoticeByte;
   iovec data{&byte, 1};
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   msghdr message{};

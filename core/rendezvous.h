@@ -56,7 +56,10 @@ enum class Notice {
 // What a received descriptor means on the connection that `nonce` belongs to.
 Notice classify(int fd, const Nonce& nonce) noexcept;
 
-// Sends one byte with `attached`. Never blocks, never raises SIGPIPE. Returns 0 or -errno.
+// The one byte of a message of ours.
+inline constexpr char kNoticeByte = 'T';
+
+// Sends one kNoticeByte with `attached`. Never blocks, never raises SIGPIPE. Returns 0 or -errno.
 int send_with_descriptor(int socket, int attached) noexcept;
 
 // Makes a token and sends it. Returns 0 or -errno.

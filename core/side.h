@@ -48,8 +48,12 @@ struct Side {
     std::atomic<std::uint32_t> fin;             // 1: shutdown(SHUT_WR)
     std::atomic<std::uint32_t> left;            // 1: was in the ring and went back
     std::atomic<std::uint32_t> kernel_senders;  // calls inside a kernel send that may be partial
-    std::uint32_t calls;                        // of the server, while it is a candidate
+    std::uint32_t calls;                        // sends by the kernel, and a server's receives
+    std::uint32_t next_attempt;                 // value of `calls` at which to offer or cut
+    std::uint32_t attempts;                     // that failed in a row: they become rarer
     std::uint32_t calls_since_offer;
+    std::uint32_t calm;          // calls by the kernel since the direction stepped aside
+    std::uint32_t returns;       // times it came back to the ring
     std::uint64_t kernel_bytes;  // sent by the kernel so far
     std::uint64_t bytes_at_cut;  // kernel_bytes when the direction left the ring
   } sending;

@@ -14,13 +14,10 @@ using namespace tssx;
 
 namespace {
 
-// Endpoints that leave by SCM_RIGHTS: their next holder may know nothing of rings, so they go back
-// to the kernel first. An ID goes as the kernel's descriptor behind it.
-void give_up_passed(const msghdr& message) noexcept {
-  if (table.size() == 0 || message.msg_controllen == 0 ||
-      is_bad_address(message.msg_control, message.msg_controllen)) {
-    return;
-  }
+// Calls visit(EndpointRef&, where) for each endpoint in the message's control data; `where` is
+// where its number stands.
+template <class Visit>
+void for_each_passed(const msghdr& message, Visit&& visit) noexcept {
   msghdr copy = message;
   for (cmsghdr* header = CMSG_FIRSTHDR(&copy); header != nullptr;
        header = CMSG_NXTHDR(&copy, header)) {
@@ -31,14 +28,28 @@ void give_up_passed(const msghdr& message) noexcept {
       int fd = -1;
       unsigned char* at = CMSG_DATA(header) + i * sizeof(int);
       std::memcpy(&fd, at, sizeof fd);
-      EndpointRef endpoint(fd);
-      if (!endpoint) continue;
-      endpoint.channel().leave_for_good(endpoint.fd());
-      follow_mode(*endpoint);
-      const int kernel_fd = endpoint.fd();
-      if (kernel_fd != fd) std::memcpy(at, &kernel_fd, sizeof fd);
+      if (EndpointRef endpoint(fd); endpoint) visit(endpoint, at);
     }
   }
+}
+
+// Endpoints that leave by SCM_RIGHTS: their next holder may know nothing of rings, so they go back
+// to the kernel first. An ID goes as the kernel's descriptor behind it.
+void give_up_passed(const msghdr& message) noexcept {
+  if (table.size() == 0 || message.msg_controllen == 0 ||
+      is_bad_address(message.msg_control, message.msg_controllen)) {
+    return;
+  }
+  // In two steps, since both ends of one connection may be among them.
+  for_each_passed(message, [](EndpointRef& endpoint, unsigned char*) {
+    endpoint.channel().freeze(endpoint.fd());
+  });
+  for_each_passed(message, [](EndpointRef& endpoint, unsigned char* where) {
+    endpoint.channel().leave_for_good(endpoint.fd());
+    follow_mode(*endpoint);
+    const int kernel_fd = endpoint.fd();
+    std::memcpy(where, &kernel_fd, sizeof kernel_fd);
+  });
 }
 
 ssize_t receive_one(EndpointRef& endpoint, void* buffer, size_t size, int flags) {

@@ -67,13 +67,21 @@ void vacate(int fd) noexcept {
   }
 }
 
+// To be called before the kernel closes `fd`.
+void release_for_close(int fd) noexcept {
+  if (const Slot slot = table.find(fd); slot.kind() == Kind::endpoint) {
+    keep_for_calls(*slot.as<Endpoint>(), table.kernel_fd(fd));
+  }
+  release_descriptor(fd);
+}
+
 int do_close(int fd) {
   real::ensure();
   const Slot slot = table.find(fd);
   if (slot.kind() == Kind::unknown) return real::close(fd);
   if (slot.kind() == Kind::hidden) return refuse();
   const int kernel_fd = table.kernel_fd(fd);
-  release_descriptor(fd);
+  release_for_close(fd);
   if (kernel_fd != fd) table.set(kernel_fd, Slot());
   return real::close(kernel_fd);
 }
@@ -96,7 +104,7 @@ int do_dup2(int from, int to, int flags, bool plain) noexcept {
     if (sys::fcntl(source, F_GETFD) < 0 || (!plain && (flags & ~O_CLOEXEC) != 0)) {
       return call(source);
     }
-    release_descriptor(to);
+    release_for_close(to);
   }
   const int made = call(source);
   if (made >= 0) note_duplicate(from, made);
@@ -108,7 +116,7 @@ void release_range(unsigned first, unsigned last) noexcept {
   for (unsigned fd = first; fd <= last && fd < end; ++fd) {
     const Slot slot = table.find(static_cast<int>(fd));
     if (slot.kind() != Kind::unknown && slot.kind() != Kind::hidden) {
-      release_descriptor(static_cast<int>(fd));
+      release_for_close(static_cast<int>(fd));
     }
   }
 }

@@ -140,7 +140,10 @@ class EndpointRef {
   Endpoint& operator*() const noexcept { return *endpoint_; }
   Endpoint* operator->() const noexcept { return endpoint_; }
   Channel& channel() const noexcept { return endpoint_->channel; }
-  int fd() const noexcept { return kernel_fd_; }
+  int fd() const noexcept {
+    const int kept = endpoint_->kept_fd.load(std::memory_order_relaxed);
+    return kept < 0 ? kernel_fd_ : kept;
+  }
 
  private:
   void reset() noexcept;

@@ -1,5 +1,10 @@
 #include "shim/endpoint.h"
 
+#include <fcntl.h>
+#include <sys/single_threaded.h>
+
+#include "core/sys.h"
+#include "shim/descriptor_table.h"
 #include "shim/endpoint_pool.h"
 #include "shim/epoll_set.h"
 
@@ -7,11 +12,18 @@ namespace tssx {
 
 constinit Pool<Endpoint> endpoints{};
 
+namespace {
+
+constexpr int kFirstHidden = 700;  // above what select(2) users have, below the usual limit
+
+}  // namespace
+
 Endpoint* open_endpoint(const ChannelOrigin& origin) noexcept {
   Endpoint* endpoint = endpoints.take();
   if (endpoint == nullptr) return nullptr;
   endpoint->managed.store(false, std::memory_order_relaxed);
   endpoint->rung.store(false, std::memory_order_relaxed);
+  endpoint->kept_fd.store(-1, std::memory_order_relaxed);
   if (!endpoint->channel.open(origin)) {
     Pool<Endpoint>::give(endpoint);
     return nullptr;
@@ -35,7 +47,31 @@ bool drop_descriptor(Endpoint& endpoint) noexcept {
 void drop_reference(Endpoint& endpoint) noexcept {
   if (endpoint.references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   endpoint.channel.close();
+  if (const int kept = endpoint.kept_fd.load(std::memory_order_relaxed); kept >= 0) {
+    table.set(kept, Slot());
+    sys::close(kept);
+  }
   Pool<Endpoint>::give(&endpoint);
+}
+
+void keep_for_calls(Endpoint& endpoint, int kernel_fd) noexcept {
+  if (__libc_single_threaded != 0 || endpoint.channel.is_plain() ||
+      endpoint.references.load(std::memory_order_acquire) <=
+          endpoint.descriptors.load(std::memory_order_acquire) ||
+      endpoint.kept_fd.load(std::memory_order_relaxed) >= 0) {
+    return;
+  }
+  const long kept = sys::fcntl(kernel_fd, F_DUPFD_CLOEXEC, kFirstHidden);
+  if (kept < 0) return;
+  const auto number = static_cast<int>(kept);
+  int none = -1;
+  if (!endpoint.kept_fd.compare_exchange_strong(none, number, std::memory_order_relaxed)) {
+    sys::close(number);
+    return;
+  }
+  forget_stale(number);
+  table.set(number, Slot(Kind::hidden, nullptr));
+  table.note_highest(number);
 }
 
 }  // namespace tssx

@@ -24,6 +24,9 @@ struct Endpoint {
   std::atomic<bool> managed;     // those registrations are ours, not the application's
   std::atomic<bool> rung;        // bells were consumed outside of epoll sets
   RobustLock members_lock;
+  // The number under which calls go on that began before their own was closed, or -1. A relaxed
+  // word: those calls look at it whenever they come back from a sleep.
+  std::atomic<int> kept_fd;
   Channel channel;
 };
 
@@ -34,5 +37,10 @@ void add_descriptor(Endpoint& endpoint) noexcept;
 // True if that was this process's last descriptor.
 bool drop_descriptor(Endpoint& endpoint) noexcept;
 void drop_reference(Endpoint& endpoint) noexcept;
+
+// The descriptor `kernel_fd` of the endpoint is about to be closed. If calls of other threads are
+// under way they must be able to finish on the same socket, as in the kernel, which counts a file's
+// users: keeps a hidden duplicate until the last of them is done.
+void keep_for_calls(Endpoint& endpoint, int kernel_fd) noexcept;
 
 }  // namespace tssx

@@ -8,12 +8,16 @@
 namespace tssx {
 namespace {
 
-void leave_for_exec(int fd) noexcept {
-  const long flags = sys::fcntl(table.kernel_fd(fd), F_GETFD);
-  if (flags < 0 || (flags & FD_CLOEXEC) != 0) return;
-  EndpointRef endpoint(fd);
-  if (!endpoint) return;
-  endpoint.channel().leave_for_good(endpoint.fd());
+// Calls visit(EndpointRef&) for each endpoint that the next program will find open.
+template <class Visit>
+void for_each_inherited(Visit&& visit) noexcept {
+  const int end = table.highest();
+  for (int fd = 0; fd < end; ++fd) {
+    if (table.find(fd).kind() != Kind::endpoint) continue;
+    const long flags = sys::fcntl(fd, F_GETFD);
+    if (flags < 0 || (flags & FD_CLOEXEC) != 0) continue;
+    if (EndpointRef endpoint(fd); endpoint) visit(endpoint);
+  }
 }
 
 }  // namespace
@@ -21,10 +25,10 @@ void leave_for_exec(int fd) noexcept {
 void prepare_exec() noexcept {
   if (table.size() == 0) return;
   const int saved = errno;
-  const int end = table.highest();
-  for (int fd = 0; fd < end; ++fd) {
-    if (table.find(fd).kind() == Kind::endpoint) leave_for_exec(fd);
-  }
+  // In two steps, since both ends of one connection may be among them.
+  for_each_inherited([](EndpointRef& endpoint) { endpoint.channel().freeze(endpoint.fd()); });
+  for_each_inherited(
+      [](EndpointRef& endpoint) { endpoint.channel().leave_for_good(endpoint.fd()); });
   // An ID means nothing to the next program, which inherits the kernel's descriptor under a number
   // that it was never told: those connections can stay.
   errno = saved;

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <unwind.h>
 
+#include "core/fork_gate.h"
 #include "core/side.h"
 #include "core/sys.h"
 #include "shim/config.h"
@@ -27,6 +28,7 @@ void settle_fresh_sockets() noexcept {
 }  // namespace
 
 void before_fork() noexcept {
+  close_fork_gate();
   lock_sets();
   endpoints.for_each([](Endpoint& endpoint) {
     if (endpoint.descriptors.load(std::memory_order_acquire) != 0) endpoint.channel.prepare_fork();
@@ -46,10 +48,12 @@ void after_fork_in_parent(bool child_exists) noexcept {
     after_fork_failed();
   }
   unlock_sets();
+  open_fork_gate(false);
 }
 
 void after_fork_in_child() noexcept {
   forget_thread();
+  open_fork_gate(true);
   reset_sets();
   forget_kept_sides();
   settle_fresh_sockets();

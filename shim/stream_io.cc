@@ -230,13 +230,35 @@ void skip_parts(msghdr& message, iovec* parts, std::size_t skip) noexcept {
   message.msg_iovlen = count;
 }
 
+// Sleeps until bytes come by the kernel, beside other threads: one of them may take the cut to the
+// ring off the socket meanwhile, and then asks for a bell for whoever is counted as asleep.
+KernelReceive sleep_for_kernel_bytes(Channel& channel, int fd, std::uint64_t& deadline) {
+  if (deadline == 0) {
+    const std::uint64_t timeout =
+        timeout_of(fd, SO_RCVTIMEO, channel.side().state.receive_timeout_ns);
+    if (timeout != 0) deadline = sys::now_ns() + timeout;
+  }
+  if (!channel.arm_data()) return {0, true};
+  if (deadline != 0) {
+    switch (sleep_on_socket(channel, fd, deadline, false)) {
+      case Wake::look_again:
+        return {0, true};
+      case Wake::interrupted:
+        return {fail(EINTR), false};
+      case Wake::timed_out:
+        return {fail(EAGAIN), false};
+    }
+  }
+  Sleep sleep(channel);
+  char byte = 0;
+  return {real::recv(fd, &byte, 1, MSG_PEEK) < 0 ? -1 : 0, true};
+}
+
 // One recvmsg(2) in kernel mode, our notices taken out of it.
-// `slept_ns` sums up what the caller's earlier turns have slept.
 KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr& parts, int flags,
-                                  bool may_block, std::uint64_t& slept_ns) {
+                                  bool may_block, std::uint64_t& deadline) {
   Channel& channel = endpoint.channel();
   const int fd = endpoint.fd();
-  channel.note_receive(fd);
   alignas(cmsghdr) char control[kControlRoom];
   msghdr message{};
   message.msg_iov = parts.msg_iov;
@@ -270,39 +292,45 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
     }
   } else {
     // Others read here too: what is taken off the socket, and what it means, belong together.
+    bool crowded = false;  // a message of ours is left for sleepers to see
     {
       LockScope lock(channel.side().receiving.lock, false);
       if (channel.receives_from_ring()) return {0, true};
-      got = real::recvmsg(fd, &message, flags | MSG_DONTWAIT);
+      const bool others_sleep = channel.side().state.sleepers.load(std::memory_order_seq_cst) != 0;
+      crowded = others_sleep && channel.settle_locked(fd, Channel::Notices::leave_to_sleepers) ==
+                                    Channel::Front::notice;
+      if (channel.receives_from_ring()) return {0, true};
+      if (!crowded) got = real::recvmsg(fd, &message, flags | MSG_DONTWAIT);
       if (got > 0) {
         got = static_cast<ssize_t>(
             channel.inspect(fd, message, static_cast<std::size_t>(got), peek, &notice));
       }
     }
-    if (got < 0 && errno == EAGAIN && may_block) {
-      // Another thread may take the cut to the ring off the socket while we sleep, and we would not
-      // notice: look from time to time.
-      const std::uint64_t timeout =
-          timeout_of(fd, SO_RCVTIMEO, channel.side().state.receive_timeout_ns);
-      const std::uint64_t limit =
-          timeout != 0 && timeout < kSharedSleepNs ? timeout : kSharedSleepNs;
-      pollfd readable{fd, POLLIN, 0};
-      const timespec soon{0, static_cast<long>(limit)};
-      slept_ns += limit;
-      const int woken = real::ppoll(&readable, 1, &soon, nullptr);
-      if (woken < 0) return {-1, false};
-      if (woken == 0 && timeout != 0 && slept_ns >= timeout) {
-        errno = EAGAIN;
-        return {-1, false};
-      }
+    if (crowded) {
+      if (!may_block) return {fail(EAGAIN), false};
+      nap(kNapNs);
       return {0, true};
+    }
+    if (got < 0 && errno == EAGAIN && may_block) {
+      const KernelReceive woken = sleep_for_kernel_bytes(channel, fd, deadline);
+      if (woken.bytes == 0) return woken;
+      got = -1;
     }
   }
   follow_mode(*endpoint);
   if (got < 0) {
     if (errno == ECONNRESET && channel.is_own_reset()) return {0, false};
+    if (errno == ECONNRESET) channel.note_reset_told();
     return {-1, false};
   }
+  if (got == 0 && channel.sends_to_ring()) {
+    // What the peer left unread lies in the ring, where the kernel knows nothing of it.
+    channel.poll_hang_up(fd);
+    if (const int reset = channel.pending_error(true); reset != 0) {
+      return {fail(reset), false};
+    }
+  }
+  if (peek == Peek::no) channel.note_receive(fd);
   if (peek == Peek::yes && static_cast<std::size_t>(got) > room) {
     got = static_cast<ssize_t>(room);
   }
@@ -363,7 +391,7 @@ void follow_mode(Endpoint& endpoint) noexcept {
 
 ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
   Channel& channel = endpoint.channel();
-  const int fd = endpoint.fd();
+  int fd = endpoint.fd();
   if (channel.is_plain()) return real::recvmsg(fd, &message, flags);
   act_on_cancellation();
   channel.note_user(fd);
@@ -383,9 +411,9 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
   std::uint64_t deadline = 0;
   int nonblocking = (flags & MSG_DONTWAIT) != 0 ? 1 : -1;  // -1: not asked yet
   bool rest_is_optional = false;
-  std::uint64_t slept_ns = 0;
 
   for (;;) {
+    fd = endpoint.fd();
     msghdr rest = message;
     iovec remaining[kParts];
     if (received != 0) skip_parts(rest, remaining, received);
@@ -442,7 +470,7 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
     // interrupted.
     const bool by_kernel = channel.is_exclusive();
     const KernelReceive got =
-        receive_from_kernel(endpoint, message, rest, flags, nonblocking != 1, slept_ns);
+        receive_from_kernel(endpoint, message, rest, flags, nonblocking != 1, deadline);
     if (got.bytes < 0) return received != 0 ? static_cast<ssize_t>(received) : -1;
     received += static_cast<std::size_t>(got.bytes);
     if (got.bytes == 0 && got.again) {
@@ -482,6 +510,21 @@ class KernelSend {
   ssize_t sent_ = 0;
 };
 
+// One sendmsg(2) that before_kernel_send() or before_ancillary_send() has counted.
+ssize_t send_by_kernel(EndpointRef& endpoint, const msghdr& message, int flags) {
+  Channel& channel = endpoint.channel();
+  ssize_t moved = 0;
+  {
+    KernelSend scope(channel);
+    moved = real::sendmsg(endpoint.fd(), &message, flags);
+    scope.set(moved);
+  }
+  if (moved < 0) return -1;
+  channel.look_for_offer(endpoint.fd());
+  follow_mode(*endpoint);
+  return moved;
+}
+
 ssize_t broken_pipe(int flags) noexcept {
   if ((flags & MSG_NOSIGNAL) == 0) {
     const std::uint64_t self = thread_token();
@@ -494,7 +537,7 @@ ssize_t broken_pipe(int flags) noexcept {
 
 ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
   Channel& channel = endpoint.channel();
-  const int fd = endpoint.fd();
+  int fd = endpoint.fd();
   if (channel.is_plain()) return real::sendmsg(fd, &message, flags);
   act_on_cancellation();
   channel.note_user(fd);
@@ -502,12 +545,14 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
   const std::size_t wanted = total_size(message);
 
   if ((flags & MSG_OOB) != 0 || message.msg_controllen != 0) {
-    // Descriptors and credentials travel by the kernel: this direction goes back there first, and
-    // whatever the ring still holds is read before them.
-    while (channel.sends_to_ring()) {
-      channel.retire(fd);
+    // Descriptors, credentials and the urgent byte travel by the kernel: this direction goes back
+    // there first, and whatever the ring still holds is read before them.
+    if ((flags & MSG_OOB) != 0) channel.retire(fd);
+    while (!channel.before_ancillary_send()) {
+      channel.step_aside(fd);
       if (channel.sends_to_ring() && nap(kNapNs) == Wake::interrupted) return fail(EINTR);
     }
+    return send_by_kernel(endpoint, message, flags);
   } else if (message.msg_namelen != 0 && channel.sends_to_ring()) {
     return fail(EISCONN);
   }
@@ -517,6 +562,7 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
   bool waited = false;
   int nonblocking = (flags & MSG_DONTWAIT) != 0 ? 1 : -1;
   for (;;) {
+    fd = endpoint.fd();
     if (channel.sends_to_ring()) {
       const Outcome outcome = channel.send(fd, message.msg_iov, message.msg_iovlen, sent);
       switch (outcome.status) {
@@ -559,25 +605,15 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
       }
     }
 
-    const bool must_stay = (flags & MSG_OOB) != 0 || message.msg_controllen != 0;
-    if (!must_stay && channel.before_kernel_send(fd)) {
+    if (channel.before_kernel_send(fd)) {
       follow_mode(*endpoint);
       continue;
     }
     msghdr rest = message;
     iovec remaining[kParts];
     if (sent != 0) skip_parts(rest, remaining, sent);
-    ssize_t moved = 0;
-    if (must_stay) {
-      moved = real::sendmsg(fd, &rest, flags);
-    } else {
-      KernelSend scope(channel);
-      moved = real::sendmsg(fd, &rest, flags);
-      scope.set(moved);
-    }
+    const ssize_t moved = send_by_kernel(endpoint, rest, flags);
     if (moved < 0) return sent != 0 ? static_cast<ssize_t>(sent) : -1;
-    channel.look_for_offer(fd);
-    follow_mode(*endpoint);
     const bool whole = static_cast<std::size_t>(moved) == total_size(rest);
     sent += static_cast<std::size_t>(moved);
     if (whole && sent < wanted) continue;  // parts beyond kParts

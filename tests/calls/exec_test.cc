@@ -73,7 +73,6 @@ TEST_P(Exec, KeepsTheOrderOfDataInFlight) {
 }
 
 TEST_P(Exec, KeepsALargeBacklogInOrder) {
-  TSSX_KNOWN_DIFFERENCE("exec while moving");
   const std::size_t queued = fill(peer(), 10000);
   Child cat = on_standard_streams([] { ::execl("/bin/cat", "cat", nullptr); });
   mine_.reset();
@@ -198,7 +197,6 @@ TEST_P(Exec, ServesANonblockingConnection) {
 }
 
 TEST_P(Exec, ByVforkPassesTheConnectionOn) {
-  TSSX_KNOWN_DIFFERENCE("exec while moving");
   const int connection = mine();
   const pid_t pid = ::vfork();
   if (pid == 0) {
@@ -216,7 +214,6 @@ TEST_P(Exec, ByVforkPassesTheConnectionOn) {
 }
 
 TEST_P(Exec, ByPosixSpawnPassesTheConnectionOn) {
-  TSSX_KNOWN_DIFFERENCE("exec while moving");
   posix_spawn_file_actions_t actions;
   ASSERT_EQ(::posix_spawn_file_actions_init(&actions), 0);
   ::posix_spawn_file_actions_adddup2(&actions, mine(), STDIN_FILENO);
@@ -254,7 +251,6 @@ TEST_P(Exec, BySpawnThatClosesItLeavesItToTheParent) {
 }
 
 TEST_P(Exec, BySystemPassesTheConnectionOn) {
-  TSSX_KNOWN_DIFFERENCE("exec while moving");
   const UniqueFd fixed(::dup2(mine(), kFixed));
   ASSERT_EQ(fixed.get(), kFixed);
   ASSERT_EQ(write_all(kFixed, "one "), 4U);

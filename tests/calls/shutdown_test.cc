@@ -96,7 +96,6 @@ TEST_P(Shutdown, OfReadingWakesMyOwnBlockedReader) {
 }
 
 TEST_P(Shutdown, OfWritingWakesMyOwnBlockedWriter) {
-  TSSX_KNOWN_DIFFERENCE("shutdown under a blocked writer");
   const ScopedHandler handler(SIGPIPE, SIG_IGN);
   fill(mine());
   std::thread stopper([this] {

@@ -108,7 +108,6 @@ TEST_P(Stage, CloseOfAnIdleConnectionIsEndOfFile) {
 }
 
 TEST_P(Stage, CloseWithUnreadDataIsAReset) {
-  TSSX_KNOWN_DIFFERENCE("reset or end while moving");
   for (std::size_t stage = 0; stage < kStages; ++stage) {
     ASSERT_NO_FATAL_FAILURE(advance(stage));
     ASSERT_EQ(write_all(peer(), "unread"), 6U);
@@ -210,7 +209,6 @@ TEST_P(Stage, ForkLetsParentAndChildTakeTurns) {
 }
 
 TEST_P(Stage, ExecedCatEchoes) {
-  TSSX_KNOWN_DIFFERENCE("exec while moving");
   for (std::size_t stage = 0; stage < kStages; ++stage) {
     ASSERT_NO_FATAL_FAILURE(advance(stage));
     ASSERT_EQ(write_all(peer(), "before "), 7U);
@@ -372,7 +370,6 @@ TEST_P(OneWay, LeavesAWriterThatClosesAtAnyPointNoReset) {
 }
 
 TEST_P(OneWay, LeavesAReaderThatClosesAtAnyPointNoReset) {
-  TSSX_KNOWN_DIFFERENCE("reset or end while moving");
   for (std::size_t count = 0; count < kStages; ++count) {
     Connection connection = make_connection();
     UniqueFd& writer = GetParam() ? connection.server : connection.client;

@@ -126,7 +126,15 @@ TEST_F(Channels, MoveWithBytesInFlightWithoutLossOrDisorder) {
   std::uint64_t got[2] = {0, 0};
   Random random(7);
   Endpoint* const ends[2] = {&server_, &client_};
-  for (int round = 0; round < 400; ++round) {
+  for (int round = 0; round < 2000; ++round) {
+    if (round % 20 == 19) {
+      // Offers and cuts wait for an empty queue.
+      for (std::size_t from = 0; from < 2; ++from) {
+        const auto left = static_cast<std::size_t>(sent[from] - got[from]);
+        ASSERT_TRUE(is_stream(ends[1 - from]->receive_exactly(left), got[from], from));
+        got[from] = sent[from];
+      }
+    }
     const std::size_t from = random.between(0, 1);
     const std::size_t size = random.between(1, 3000);
     if (random.between(0, 2) != 0 && sent[from] - got[from] < 60'000) {
@@ -145,6 +153,15 @@ TEST_F(Channels, MoveWithBytesInFlightWithoutLossOrDisorder) {
       got[from] += outcome.bytes;
     }
   }
+  // The rarer the queue was empty, the rarer it is tried.
+  for (std::size_t from = 0; from < 2; ++from) {
+    const auto left = static_cast<std::size_t>(sent[from] - got[from]);
+    ASSERT_TRUE(is_stream(ends[1 - from]->receive_exactly(left), got[from], from));
+  }
+  for (int i = 0; i < 3000 && !pair_.is_established(); ++i) {
+    Pair::ping(server_, client_);
+    Pair::ping(client_, server_);
+  }
   EXPECT_TRUE(pair_.is_established());
 }
 
@@ -161,28 +178,56 @@ TEST_F(Channels, CutBehindUnreadBytesLeavesThemFirst) {
   EXPECT_EQ(server_.receive_exactly(3), "one");
 }
 
-TEST_F(Channels, GluedNoticeIsNotCountedAsData) {
-  for (int i = 0; i < 7; ++i) ASSERT_EQ(server_.try_send("x").bytes, 1U);
-  ASSERT_EQ(server_.try_send("yy").bytes, 2U);  // behind the offer
-  ASSERT_EQ(phase(server_), Phase::offered);
-  char buffer[64];
-  const Outcome first = client_.try_receive(buffer, sizeof buffer);
-  EXPECT_EQ(first.bytes, 7U);
-  EXPECT_EQ(phase(client_), Phase::established);
-  const Outcome second = client_.try_receive(buffer, sizeof buffer);
-  EXPECT_EQ(std::string(buffer, second.bytes), "yy");
+TEST_F(Channels, OfferWaitsUntilEverythingIsRead) {
+  for (int i = 0; i < 20; ++i) ASSERT_EQ(server_.try_send("x").bytes, 1U);
+  EXPECT_EQ(phase(server_), Phase::candidate);
+  EXPECT_EQ(client_.receive_exactly(20), std::string(20, 'x'));
+  for (int i = 0; i < 100; ++i) Pair::ping(server_, client_);
+  EXPECT_EQ(phase(client_), Phase::established) << "it is tried again";
 }
 
-TEST_F(Channels, PeekDoesNotConsumeANotice) {
-  for (int i = 0; i < 7; ++i) ASSERT_EQ(server_.try_send("x").bytes, 1U);
-  ASSERT_EQ(server_.try_send("yy").bytes, 2U);
+TEST_F(Channels, OfferWaitsWhileTheClientSpeaks) {
+  // What the client wrote last may be a refusal.
+  ASSERT_EQ(client_.try_send("unread").bytes, 6U);
+  for (int i = 0; i < 20; ++i) Pair::ping(server_, client_);
+  EXPECT_EQ(phase(server_), Phase::candidate);
+  EXPECT_EQ(server_.receive_exactly(6), "unread");
+  Pair::ping(server_, client_);
+  EXPECT_EQ(phase(client_), Phase::established);
+}
+
+// A notice behind unread bytes: the server's cut, which shutdown() does not put off.
+class UnreadBeforeTheCut : public Channels {
+ protected:
+  void SetUp() override {
+    for (int i = 0; i < 7; ++i) Pair::ping(server_, client_);
+    ASSERT_EQ(server_.try_send("o").bytes, 1U);  // behind the offer
+    ASSERT_EQ(server_.try_send("xxxxxx").bytes, 6U);
+    ASSERT_EQ(client_.receive_exactly(1), "o");
+    ASSERT_EQ(phase(client_), Phase::established);
+    ASSERT_EQ(server_.try_send("x").bytes, 1U);
+    ASSERT_FALSE(server_.sends_to_ring()) << "not while something is unread";
+    server_.channel().shutdown(server_.fd(), false, true);
+    ASSERT_TRUE(server_.sends_to_ring());
+  }
+};
+
+TEST_F(UnreadBeforeTheCut, GluedNoticeIsNotCountedAsData) {
+  char buffer[64];
+  EXPECT_EQ(client_.try_receive(buffer, sizeof buffer).bytes, 7U);
+  EXPECT_TRUE(client_.receives_from_ring());
+  EXPECT_EQ(client_.try_receive(buffer, sizeof buffer).status, Status::end_of_file);
+}
+
+TEST_F(UnreadBeforeTheCut, PeekDoesNotConsumeANotice) {
   char buffer[64];
   for (int i = 0; i < 3; ++i) {
     EXPECT_EQ(client_.try_receive(buffer, sizeof buffer, Peek::yes).bytes, 7U);
-    EXPECT_EQ(phase(client_), Phase::candidate);
+    EXPECT_FALSE(client_.receives_from_ring());
   }
-  EXPECT_EQ(client_.receive_exactly(9), "xxxxxxxyy");
-  EXPECT_EQ(phase(client_), Phase::established);
+  EXPECT_EQ(client_.receive_exactly(7), "xxxxxxx");
+  EXPECT_EQ(client_.try_receive(buffer, sizeof buffer).status, Status::end_of_file);
+  EXPECT_TRUE(client_.receives_from_ring());
 }
 
 TEST_F(Channels, PeekAtALeadingNoticeFindsTheDataBehindIt) {
@@ -193,27 +238,35 @@ TEST_F(Channels, PeekAtALeadingNoticeFindsTheDataBehindIt) {
   EXPECT_EQ(client_.receive_exactly(2), "yy");
 }
 
-TEST_F(Channels, PeekThatStopsBeforeANoticeGetsWhatItAskedFor) {
-  for (int i = 0; i < 7; ++i) ASSERT_EQ(server_.try_send("x").bytes, 1U);
-  ASSERT_EQ(server_.try_send("yy").bytes, 2U);
+TEST_F(UnreadBeforeTheCut, PeekThatStopsBeforeANoticeGetsWhatItAskedFor) {
   char buffer[64];
   for (const std::size_t size : {1U, 2U, 6U, 7U}) {
     EXPECT_EQ(client_.try_receive(buffer, size, Peek::yes).bytes, size);
   }
   EXPECT_EQ(client_.try_receive(buffer, 8, Peek::yes).bytes, 7U);
-  EXPECT_EQ(client_.receive_exactly(9), "xxxxxxxyy");
+  EXPECT_EQ(client_.receive_exactly(7), "xxxxxxx");
 }
 
-TEST_F(Channels, SettleTakesANoticeOnlyFromTheFront) {
-  for (int i = 0; i < 7; ++i) ASSERT_EQ(server_.try_send("x").bytes, 1U);
-  ASSERT_EQ(server_.try_send("yy").bytes, 2U);
+TEST_F(UnreadBeforeTheCut, SettleTakesANoticeOnlyFromTheFront) {
   EXPECT_TRUE(client_.channel().settle(client_.fd()));
-  EXPECT_EQ(phase(client_), Phase::candidate);
+  EXPECT_FALSE(client_.receives_from_ring());
   EXPECT_EQ(client_.receive_exactly(7), "xxxxxxx");
+  EXPECT_FALSE(client_.receives_from_ring());
   EXPECT_TRUE(client_.channel().settle(client_.fd()));
-  EXPECT_EQ(phase(client_), Phase::established);
-  EXPECT_EQ(client_.receive_exactly(2), "yy");
+  EXPECT_TRUE(client_.receives_from_ring());
+}
+
+TEST_F(Channels, NoticeIsLeftToWhoSleepsOnTheSocket) {
+  for (int i = 0; i < 8; ++i) Pair::ping(server_, client_);
+  Pair::ping(client_, server_);
+  ASSERT_TRUE(client_.channel().arm_data());
+  ASSERT_EQ(server_.try_send("x").bytes, 1U);
+  ASSERT_TRUE(server_.sends_to_ring());
   EXPECT_FALSE(client_.channel().settle(client_.fd()));
+  EXPECT_FALSE(client_.receives_from_ring()) << "the cut has to wake the sleeper first";
+  client_.channel().woken();
+  EXPECT_TRUE(client_.channel().settle(client_.fd()));
+  EXPECT_TRUE(client_.receives_from_ring());
 }
 
 TEST_F(Channels, ServerThatOnlyReadsOffersToAClientThatOnlyWrites) {
@@ -250,16 +303,17 @@ TEST_F(Channels, ServerThatIsHeldTwiceDoesNotOffer) {
   for (int i = 0; i < 50; ++i) Pair::ping(server_, client_);
   EXPECT_EQ(phase(client_), Phase::candidate);
   server_.channel().undo_fork();
-  Pair::ping(server_, client_);
+  for (int i = 0; i < 100; ++i) Pair::ping(server_, client_);
   EXPECT_EQ(phase(client_), Phase::established) << "alone again, it does";
 }
 
 TEST_F(Channels, OfferIsWithdrawnBeforeAFork) {
-  for (int i = 0; i < 8; ++i) ASSERT_EQ(server_.try_send("x").bytes, 1U);
+  for (int i = 0; i < 7; ++i) Pair::ping(server_, client_);
+  ASSERT_EQ(server_.try_send("x").bytes, 1U);
   ASSERT_EQ(phase(server_), Phase::offered);
   server_.channel().prepare_fork();
   EXPECT_EQ(phase(server_), Phase::retired);
-  EXPECT_EQ(client_.receive_exactly(8), "xxxxxxxx");
+  EXPECT_EQ(client_.receive_exactly(1), "x");
   EXPECT_EQ(phase(client_), Phase::retired);
   EXPECT_TRUE(client_.channel().is_plain());
   EXPECT_FALSE(client_.sends_to_ring());
@@ -339,7 +393,7 @@ TEST_F(Channels, SmallerSegmentThanTheSocketBufferIsRefused) {
 TEST_F(Channels, ClientStopsLookingAfterTheOfferWindow) {
   server_.channel().retire(server_.fd());
   const std::string chunk = stream_bytes(0, 50'000);
-  for (int i = 0; i < 24; ++i) {
+  for (int i = 0; i < 170; ++i) {
     ASSERT_TRUE(server_.send_all(chunk));
     ASSERT_EQ(client_.receive_exactly(chunk.size()), chunk);
   }
@@ -1000,6 +1054,64 @@ TEST_F(BackToTheKernel, WithoutAFreeDescriptor) {
   EXPECT_EQ(got, "ringkernel");
 }
 
+TEST_F(BackToTheKernel, ForAWhileAndBackToTheRing) {
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_EQ(server_.try_send("ring").bytes, 4U);
+    server_.channel().step_aside(server_.fd());
+    ASSERT_FALSE(server_.sends_to_ring());
+    ASSERT_EQ(server_.try_send("kernel").bytes, 6U);
+    ASSERT_EQ(client_.receive_exactly(10), "ringkernel");
+    Pair::ping(client_, server_);
+    EXPECT_FALSE(client_.sends_to_ring()) << "it follows";
+    int calls = 0;
+    while (!pair_.is_established() && calls < 1000) {
+      Pair::ping(client_, server_);
+      Pair::ping(server_, client_);
+      ++calls;
+    }
+    EXPECT_TRUE(pair_.is_established()) << round;
+    EXPECT_GT(calls, 8 << round) << "later each time";
+  }
+  client_.channel().retire(client_.fd());
+  for (int i = 0; i < 1000; ++i) {
+    Pair::ping(client_, server_);
+    Pair::ping(server_, client_);
+  }
+  EXPECT_TRUE(server_.channel().is_plain()) << "who follows for good gives up too";
+  EXPECT_TRUE(client_.channel().is_plain());
+}
+
+TEST_F(BackToTheKernel, NewHolderFindsNothingButData) {
+  // What exec() does to the client: the next program reads and writes the bare socket.
+  ASSERT_EQ(server_.try_send("one ").bytes, 4U);
+  ASSERT_EQ(server_.try_send("two ").bytes, 4U);
+  char byte = 0;
+  ASSERT_EQ(client_.try_receive(&byte, 1).bytes, 1U);
+  client_.channel().freeze(client_.fd());
+  client_.channel().leave_for_good(client_.fd());
+  EXPECT_TRUE(client_.channel().is_plain());
+  ASSERT_EQ(server_.try_send("three").bytes, 5U);
+  char text[64] = {};
+  ASSERT_EQ(::recv(client_.fd(), text, sizeof text, MSG_DONTWAIT), 12);
+  EXPECT_STREQ(text, "ne two three");
+  EXPECT_EQ(::recv(client_.fd(), text, sizeof text, MSG_DONTWAIT), -1);
+  ASSERT_EQ(::send(client_.fd(), "answer", 6, 0), 6);
+  EXPECT_EQ(server_.receive_exactly(6), "answer");
+  EXPECT_TRUE(server_.channel().is_plain());
+}
+
+TEST_F(BackToTheKernel, BothEndsInOneProcessToNewHolders) {
+  ASSERT_EQ(server_.try_send("to client").bytes, 9U);
+  ASSERT_EQ(client_.try_send("to server").bytes, 9U);
+  for (Endpoint* end : {&server_, &client_}) end->channel().freeze(end->fd());
+  for (Endpoint* end : {&server_, &client_}) end->channel().leave_for_good(end->fd());
+  char text[64] = {};
+  ASSERT_EQ(::recv(client_.fd(), text, sizeof text, MSG_DONTWAIT), 9);
+  EXPECT_STREQ(text, "to client");
+  ASSERT_EQ(::recv(server_.fd(), text, sizeof text, MSG_DONTWAIT), 9);
+  EXPECT_STREQ(text, "to server");
+}
+
 TEST_F(BackToTheKernel, UnderAFileSizeLimitOfNothing) {
   // Sandboxes set RLIMIT_FSIZE to 0: a write to a memfd then raises SIGXFSZ.
   Child child([&] {
@@ -1016,11 +1128,12 @@ TEST_F(BackToTheKernel, UnderAFileSizeLimitOfNothing) {
 TEST_F(Channels, UnderAFileSizeLimitOfNothingStayInTheKernel) {
   Child child([] {
     Pair pair;
-    for (int i = 0; i < 8; ++i) ASSERT_EQ(pair.server.try_send("x").bytes, 1U);
+    for (int i = 0; i < 7; ++i) Pair::ping(pair.server, pair.client);
+    ASSERT_EQ(pair.server.try_send("x").bytes, 1U);
     ASSERT_EQ(phase(pair.server), Phase::offered);
     const rlimit none{0, 0};
     ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &none), 0);
-    EXPECT_EQ(pair.client.receive_exactly(8), "xxxxxxxx");
+    EXPECT_EQ(pair.client.receive_exactly(1), "x");
     for (int i = 0; i < 20; ++i) {
       Pair::ping(pair.server, pair.client);
       Pair::ping(pair.client, pair.server);

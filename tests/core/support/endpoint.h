@@ -88,7 +88,6 @@ class Endpoint {
   }
 
   Outcome try_receive(char* buffer, std::size_t size, Peek peek = Peek::no) {
-    channel_.note_receive(fd_);
     iovec part{buffer, size};
     for (;;) {
       if (channel_.receives_from_ring()) {
@@ -97,7 +96,9 @@ class Endpoint {
       }
       bool again = false;
       const Outcome got = kernel_receive(part, peek, &again);
-      if (!again) return got;
+      if (again) continue;
+      if (peek == Peek::no) channel_.note_receive(fd_);
+      return got;
     }
   }
 
