@@ -43,6 +43,7 @@ int do_fcntl(Function function, int fd, int command, long argument) {
     // SIGIO comes from the kernel's socket alone.
     if (EndpointRef endpoint(fd); endpoint) endpoint.channel().retire(kernel_fd);
   }
+  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) prepare_duplicate(fd);
   const int result = function(kernel_fd, command, argument);
   if (result >= 0 && (command == F_DUPFD || command == F_DUPFD_CLOEXEC)) {
     forget_stale(result);

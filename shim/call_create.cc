@@ -10,28 +10,13 @@
 #include "shim/config.h"
 #include "shim/descriptor_table.h"
 #include "shim/epoll_set.h"
+#include "shim/mark.h"
 #include "shim/real.h"
 
 namespace tssx {
 namespace {
 
 constexpr socklen_t kUnnamedLength = sizeof(sa_family_t);
-
-bool is_unix_stream(int fd) noexcept {
-  int value = 0;
-  socklen_t length = sizeof value;
-  if (sys::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &value, &length) != 0 || value != AF_UNIX) {
-    return false;
-  }
-  length = sizeof value;
-  return sys::getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length) == 0 && value == SOCK_STREAM;
-}
-
-bool is_unbound(int fd) noexcept {
-  sockaddr_un name{};
-  socklen_t length = sizeof name;
-  return sys::getsockname(fd, &name, &length) == 0 && length == kUnnamedLength;
-}
 
 // What an unnamed Unix socket shows for an address: its family, and a length of 2 (unix(7)).
 int show_unnamed(sockaddr* address, socklen_t* length) noexcept {
@@ -171,61 +156,6 @@ int accept_any(int fd, sockaddr* address, socklen_t* length, int flags, bool pla
   return accepted;
 }
 
-// A socket that bears a mark but was never connected gets a fresh one in its place, so that bind()
-// and listen() find it as the application left it.
-void drop_mark(int fd) noexcept {
-  int flags = SOCK_STREAM;
-  const long status = sys::fcntl(fd, F_GETFL);
-  const long descriptor = sys::fcntl(fd, F_GETFD);
-  if (status >= 0 && (status & O_NONBLOCK) != 0) flags |= SOCK_NONBLOCK;
-  const long fresh = sys::call(SYS_socket, AF_UNIX, flags | SOCK_CLOEXEC, 0);
-  if (fresh < 0) return;
-  const auto replacement = static_cast<int>(fresh);
-  for (const int option : {SO_SNDBUF, SO_RCVBUF}) {
-    int value = 0;
-    socklen_t length = sizeof value;
-    if (sys::getsockopt(fd, SOL_SOCKET, option, &value, &length) != 0) continue;
-    value /= 2;  // the kernel doubles what it is given (socket(7))
-    sys::call(SYS_setsockopt, replacement, SOL_SOCKET, option, sys::word(&value), sizeof value);
-  }
-  for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
-    timeval value{};
-    socklen_t length = sizeof value;
-    if (sys::getsockopt(fd, SOL_SOCKET, option, &value, &length) != 0) continue;
-    sys::call(SYS_setsockopt, replacement, SOL_SOCKET, option, sys::word(&value), sizeof value);
-  }
-  release_descriptor(fd);
-  const int keep = descriptor >= 0 && (descriptor & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0;
-  sys::call(SYS_dup3, replacement, fd, keep);
-  sys::close(replacement);
-  table.set(fd, Slot(Kind::fresh, nullptr));
-}
-
-// May `fd` bear a mark? Returns an endpoint bound to its mark, or nullptr.
-Endpoint* mark_client(int fd) noexcept {
-  const Slot slot = table.find(fd);
-  if (slot.kind() == Kind::marked) return slot.as<Endpoint>();
-  if (slot.kind() == Kind::unknown) {
-    if (!is_unix_stream(fd) || !is_unbound(fd)) return nullptr;
-  } else if (slot.kind() != Kind::fresh) {
-    return nullptr;
-  }
-  ChannelOrigin origin{Role::client, {}};
-  if (!make_nonce(&origin.nonce)) return nullptr;
-  Endpoint* endpoint = open_endpoint(origin);
-  if (endpoint == nullptr) return nullptr;
-  sockaddr_un mark{};
-  const socklen_t length = make_mark(origin.nonce, &mark);
-  if (sys::bind(fd, &mark, length) != 0) {
-    drop_descriptor(*endpoint);
-    drop_reference(*endpoint);
-    return nullptr;
-  }
-  table.set(fd, Slot(Kind::marked, endpoint));
-  table.note_highest(fd);
-  return endpoint;
-}
-
 int connect_any(int fd, const sockaddr* address, socklen_t length) {
   real::ensure();
   if (table.size() == 0) return real::connect(fd, address, length);
@@ -237,7 +167,10 @@ int connect_any(int fd, const sockaddr* address, socklen_t length) {
     return real::connect(fd, address, length);
   }
   std::memcpy(&wanted, address, length);
-  if (!config.is_listed(wanted, length)) return real::connect(fd, address, length);
+  if (!config.is_listed(wanted, length)) {
+    drop_mark(fd);  // of an earlier attempt, at a path that is listed
+    return real::connect(fd, address, length);
+  }
   Endpoint* endpoint = mark_client(fd);
   const int connected = real::connect(fd, address, length);
   if (endpoint != nullptr && connected == 0) {
@@ -298,7 +231,7 @@ TSSX_INTERPOSED int socketpair(int domain, int type, int protocol, int fds[2]) n
 TSSX_INTERPOSED int bind(int fd, const sockaddr* address, socklen_t length) noexcept {
   real::ensure();
   if (table.size() == 0) return real::bind(fd, address, length);
-  if (table.find(fd).kind() == Kind::marked) drop_mark(fd);
+  drop_mark(fd);
   const int bound = real::bind(table.kernel_fd(fd), address, length);
   if (bound == 0 && table.find(fd).kind() == Kind::fresh) {
     table.set(fd, Slot());
@@ -309,7 +242,7 @@ TSSX_INTERPOSED int bind(int fd, const sockaddr* address, socklen_t length) noex
 TSSX_INTERPOSED int listen(int fd, int backlog) noexcept {
   real::ensure();
   if (table.size() == 0) return real::listen(fd, backlog);
-  if (table.find(fd).kind() == Kind::marked) drop_mark(fd);
+  drop_mark(fd);
   return real::listen(table.kernel_fd(fd), backlog);
 }
 

@@ -7,6 +7,7 @@
 #include "core/ring.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
+#include "shim/mark.h"
 #include "shim/real.h"
 #include "shim/stream_io.h"
 
@@ -28,6 +29,7 @@ void for_each_passed(const msghdr& message, Visit&& visit) noexcept {
       int fd = -1;
       unsigned char* at = CMSG_DATA(header) + i * sizeof(int);
       std::memcpy(&fd, at, sizeof fd);
+      drop_mark(fd);
       if (EndpointRef endpoint(fd); endpoint) visit(endpoint, at);
     }
   }

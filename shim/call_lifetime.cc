@@ -9,11 +9,14 @@
 #include "shim/descriptor_table.h"
 #include "shim/duplicate.h"
 #include "shim/epoll_set.h"
+#include "shim/mark.h"
 #include "shim/real.h"
 
 using namespace tssx;
 
 namespace tssx {
+
+void prepare_duplicate(int from) noexcept { drop_mark(from); }
 
 void note_duplicate(int from, int to) noexcept {
   if (to < 0 || table.size() == 0) return;
@@ -93,6 +96,7 @@ int do_dup2(int from, int to, int flags, bool plain) noexcept {
   };
   if (table.size() == 0) return call(from);
   if (table.find(from).kind() == Kind::hidden) return refuse();
+  prepare_duplicate(from);
   const int source = table.kernel_fd(from);
   if (from == to || to < 0) return call(source);
   const Slot target = table.find(to);
@@ -192,6 +196,7 @@ TSSX_INTERPOSED int shutdown(int fd, int how) noexcept {
 TSSX_INTERPOSED int dup(int fd) noexcept {
   real::ensure();
   if (table.size() != 0 && table.find(fd).kind() == Kind::hidden) return refuse();
+  prepare_duplicate(fd);
   const int made = real::dup(table.kernel_fd(fd));
   if (made >= 0) {
     forget_stale(made);

@@ -4,6 +4,7 @@
 
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
+#include "shim/mark.h"
 
 namespace tssx {
 namespace {
@@ -25,6 +26,7 @@ void for_each_inherited(Visit&& visit) noexcept {
 void prepare_exec() noexcept {
   if (table.size() == 0) return;
   const int saved = errno;
+  drop_marks();
   // In two steps, since both ends of one connection may be among them.
   for_each_inherited([](EndpointRef& endpoint) { endpoint.channel().freeze(endpoint.fd()); });
   for_each_inherited(

@@ -11,6 +11,7 @@
 #include "shim/descriptor_table.h"
 #include "shim/endpoint_pool.h"
 #include "shim/epoll_set.h"
+#include "shim/mark.h"
 #include "shim/real.h"
 
 namespace tssx {
@@ -28,6 +29,7 @@ void settle_fresh_sockets() noexcept {
 }  // namespace
 
 void before_fork() noexcept {
+  drop_marks();
   close_fork_gate();
   lock_sets();
   endpoints.for_each([](Endpoint& endpoint) {

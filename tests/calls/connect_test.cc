@@ -10,6 +10,7 @@
 #include <string>
 #include <thread>
 
+#include "tests/support/child.h"
 #include "tests/support/connection.h"
 #include "tests/support/io.h"
 #include "tests/support/memory.h"
@@ -91,6 +92,70 @@ TEST(Connect, ToASocketThatNobodyListensOnIsRefused) {
   const UniqueFd client = stream_socket();
   EXPECT_EQ(connect_error(client.get(), directory.path("socket")), ECONNREFUSED);
   EXPECT_EQ(own_name(client.get()), "unnamed");
+}
+
+// After an attempt that failed the socket is used in a way that tells nobody of the attempt.
+class AfterARefusal : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(connect_error(client_.get(), listener_.path() + ".no"), ENOENT);
+    const Address address(listener_.path() + ".no");
+    const UniqueFd bound = stream_socket();
+    ASSERT_EQ(::bind(bound.get(), address.get(), address.length), 0);
+    ASSERT_EQ(connect_error(client_.get(), listener_.path() + ".no"), ECONNREFUSED);
+  }
+  void TearDown() override { ::unlink((listener_.path() + ".no").c_str()); }
+  // Both ends talk; `reader` is another number for the client's end.
+  void talk(int client, int reader) {
+    const UniqueFd server = listener_.accept();
+    for (std::size_t i = 0; i < 60; ++i) {
+      ASSERT_EQ(write_all(client, pattern(i, 10)), 10U);
+      ASSERT_EQ(read_exactly(server.get(), 10), pattern(i, 10));
+      ASSERT_EQ(write_all(server.get(), pattern(i, 20)), 20U);
+      ASSERT_EQ(read_exactly(reader, 20), pattern(i, 20));
+    }
+  }
+  Listener listener_;
+  UniqueFd client_ = stream_socket();
+};
+
+TEST_F(AfterARefusal, ConnectsAtTheSecondAttempt) {
+  ASSERT_EQ(connect_error(client_.get(), listener_.path()), 0);
+  talk(client_.get(), client_.get());
+}
+
+TEST_F(AfterARefusal, ADuplicateConnectsForBoth) {
+  const UniqueFd other(::dup(client_.get()));
+  ASSERT_EQ(connect_error(other.get(), listener_.path()), 0);
+  talk(client_.get(), other.get());
+}
+
+TEST_F(AfterARefusal, ADuplicateByFcntlReadsWhatTheFirstAskedFor) {
+  const UniqueFd other(::fcntl(client_.get(), F_DUPFD_CLOEXEC, 100));
+  ASSERT_EQ(connect_error(client_.get(), listener_.path()), 0);
+  talk(client_.get(), other.get());
+}
+
+TEST_F(AfterARefusal, AChildReadsWhatTheParentAskedFor) {
+  int go[2];
+  ASSERT_EQ(::pipe(go), 0);
+  Child child([&] {
+    ASSERT_EQ(read_exactly(go[0], 1), "g");
+    for (std::size_t i = 0; i < 60; ++i) {
+      ASSERT_EQ(read_exactly(client_.get(), 20), pattern(i, 20));
+    }
+  });
+  ASSERT_EQ(connect_error(client_.get(), listener_.path()), 0);
+  const UniqueFd server = listener_.accept();
+  ASSERT_EQ(write_all(go[1], "g"), 1U);
+  for (std::size_t i = 0; i < 60; ++i) {
+    ASSERT_EQ(write_all(client_.get(), pattern(i, 10)), 10U);
+    ASSERT_EQ(read_exactly(server.get(), 10), pattern(i, 10));
+    ASSERT_EQ(write_all(server.get(), pattern(i, 20)), 20U);
+  }
+  EXPECT_EQ(child.wait(), 0);
+  ::close(go[0]);
+  ::close(go[1]);
 }
 
 TEST(Connect, ToALeftOverPathIsRefused) {

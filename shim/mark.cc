@@ -1,0 +1,93 @@
+#include "shim/mark.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+
+#include "core/rendezvous.h"
+#include "core/sys.h"
+#include "shim/descriptor_table.h"
+
+namespace tssx {
+namespace {
+
+constexpr socklen_t kUnnamedLength = sizeof(sa_family_t);
+
+bool is_unbound(int fd) noexcept {
+  sockaddr_un name{};
+  socklen_t length = sizeof name;
+  return sys::getsockname(fd, &name, &length) == 0 && length == kUnnamedLength;
+}
+
+}  // namespace
+
+bool is_unix_stream(int fd) noexcept {
+  int value = 0;
+  socklen_t length = sizeof value;
+  if (sys::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &value, &length) != 0 || value != AF_UNIX) {
+    return false;
+  }
+  length = sizeof value;
+  return sys::getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length) == 0 && value == SOCK_STREAM;
+}
+
+Endpoint* mark_client(int fd) noexcept {
+  const Slot slot = table.find(fd);
+  if (slot.kind() == Kind::marked) return slot.as<Endpoint>();
+  if (slot.kind() == Kind::unknown) {
+    if (!is_unix_stream(fd) || !is_unbound(fd)) return nullptr;
+  } else if (slot.kind() != Kind::fresh) {
+    return nullptr;
+  }
+  ChannelOrigin origin{Role::client, {}};
+  if (!make_nonce(&origin.nonce)) return nullptr;
+  Endpoint* endpoint = open_endpoint(origin);
+  if (endpoint == nullptr) return nullptr;
+  sockaddr_un mark{};
+  const socklen_t length = make_mark(origin.nonce, &mark);
+  if (sys::bind(fd, &mark, length) != 0) {
+    drop_descriptor(*endpoint);
+    drop_reference(*endpoint);
+    return nullptr;
+  }
+  table.set(fd, Slot(Kind::marked, endpoint));
+  table.note_highest(fd);
+  return endpoint;
+}
+
+void drop_mark(int fd) noexcept {
+  if (table.find(fd).kind() != Kind::marked) return;
+  int flags = SOCK_STREAM;
+  const long status = sys::fcntl(fd, F_GETFL);
+  const long descriptor = sys::fcntl(fd, F_GETFD);
+  if (status >= 0 && (status & O_NONBLOCK) != 0) flags |= SOCK_NONBLOCK;
+  const long fresh = sys::call(SYS_socket, AF_UNIX, flags | SOCK_CLOEXEC, 0);
+  if (fresh < 0) return;
+  const auto replacement = static_cast<int>(fresh);
+  for (const int option : {SO_SNDBUF, SO_RCVBUF}) {
+    int value = 0;
+    socklen_t length = sizeof value;
+    if (sys::getsockopt(fd, SOL_SOCKET, option, &value, &length) != 0) continue;
+    value /= 2;  // the kernel doubles what it is given (socket(7))
+    sys::call(SYS_setsockopt, replacement, SOL_SOCKET, option, sys::word(&value), sizeof value);
+  }
+  for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO}) {
+    timeval value{};
+    socklen_t length = sizeof value;
+    if (sys::getsockopt(fd, SOL_SOCKET, option, &value, &length) != 0) continue;
+    sys::call(SYS_setsockopt, replacement, SOL_SOCKET, option, sys::word(&value), sizeof value);
+  }
+  release_descriptor(fd);
+  const int keep = descriptor >= 0 && (descriptor & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0;
+  sys::call(SYS_dup3, replacement, fd, keep);
+  sys::close(replacement);
+  table.set(fd, Slot(Kind::fresh, nullptr));
+}
+
+void drop_marks() noexcept {
+  const int end = table.highest();
+  for (int fd = 0; fd < end; ++fd) drop_mark(fd);
+}
+
+}  // namespace tssx
