@@ -97,17 +97,20 @@ Outcome Channel::receive(int fd, const iovec* parts, std::size_t count, Peek pee
     PartCursor to(parts, count, 0);
     while (!to.at_end() && position != head) {
       const std::size_t size =
-          to.size(std::min<std::size_t>(kStep, static_cast<std::size_t>(head - position)));
-      if (is_bad_address(to.address(), size)) {
-        if (position == start) return {Status::failed, 0, EFAULT};
-        break;
-      }
+          to.total(std::min<std::size_t>(kStep, static_cast<std::size_t>(head - position)));
       // Claim before copying: a handler that interrupts us here goes on behind these bytes.
       if (peek == Peek::no) receiving.tail.store(position + size, relaxed);
       std::atomic_signal_fence(seq_cst);
-      copy_from_ring(in_data(), view_.capacity, position, to.address(), size);
+      if (!scatter_from_ring(in_data(), view_.capacity, position, to, size)) {
+        // Bad memory: what this step should have brought stays. A step is all or nothing, as a
+        // message is to the kernel (unix_stream_read_actor()). Where a handler went on behind the
+        // claim, the bytes are gone.
+        std::uint64_t claim = position + size;
+        if (peek == Peek::no) receiving.tail.compare_exchange_strong(claim, position, relaxed);
+        if (position == start) return {Status::failed, 0, EFAULT};
+        break;
+      }
       position += size;
-      to.advance(size);
       std::atomic_signal_fence(seq_cst);
       if (peek == Peek::yes || lock.hold() == Hold::nested) continue;
       const std::uint64_t claimed = receiving.tail.load(relaxed);
@@ -165,13 +168,6 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
     poll_hang_up(fd);
   }
   if (side_->state.hung_up.load(relaxed) != 0) return {Status::failed, 0, EPIPE};
-  // The kernel copies a message before it sends it: one bad part, and nothing goes.
-  for (std::size_t i = 0; i < count; ++i) {
-    if (parts[i].iov_len != 0 && is_bad_address(parts[i].iov_base, parts[i].iov_len)) {
-      return {Status::failed, 0, EFAULT};
-    }
-  }
-
   std::size_t left = 0;
   for (std::size_t i = 0; i < count; ++i) left += parts[i].iov_len;
   left -= skip;
@@ -182,6 +178,7 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
   const std::uint64_t start = sending.head.load(relaxed);
   std::uint64_t head = start;
   PartCursor from(parts, count, skip);
+  bool faulted = false;
   while (left != 0) {
     std::uint64_t used = head - seen_tail_;
     if (used > view_.capacity || view_.capacity - used < largest) {
@@ -197,11 +194,10 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
     const auto space = static_cast<std::size_t>(view_.capacity - used);
     if (space < least) break;
     const std::size_t step = std::min({left, largest, space});
-    for (std::size_t copied = 0; copied < step;) {
-      const std::size_t size = from.size(step - copied);
-      copy_into_ring(out_data(), view_.capacity, head + copied, from.address(), size);
-      from.advance(size);
-      copied += size;
+    // The kernel copies a message before it sends it: of a step with bad memory in it nothing goes.
+    if (!gather_into_ring(out_data(), view_.capacity, head, from, step)) {
+      faulted = true;
+      break;
     }
     head += step;
     left -= step;
@@ -212,6 +208,7 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
   if (head == start) {
     if (!sends_to_ring()) return {Status::kernel};
     if (side_->state.broken.load(relaxed) != 0) return {Status::failed, 0, EPIPE};
+    if (faulted) return {Status::failed, 0, EFAULT};
     return {from.at_end() ? Status::done : Status::would_block};
   }
   bump(out().producer.messages);

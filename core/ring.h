@@ -9,35 +9,30 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
+
+#include "core/fault.h"
 
 namespace tssx {
 
-// Addresses that can't be the application's: the kernel answers EFAULT for them (access_ok(), and
-// vm.mmap_min_addr keeps the first pages unmapped).
-inline bool is_bad_address(const void* base, std::size_t size) noexcept {
-  constexpr std::uintptr_t kFirst = 4096;
-  constexpr std::uintptr_t kLast = 0x7ffffffff000;
-  const auto address = reinterpret_cast<std::uintptr_t>(base);
-  return address < kFirst || address > kLast || size > kLast - address;
-}
-
-inline void copy_into_ring(std::uint8_t* data, std::uint64_t capacity, std::uint64_t position,
-                           const void* from, std::size_t size) noexcept {
+// False if the application's memory faults: then nothing of the ring is to be published or taken.
+[[nodiscard]] inline bool copy_into_ring(std::uint8_t* data, std::uint64_t capacity,
+                                         std::uint64_t position, const void* from,
+                                         std::size_t size) noexcept {
   const std::uint64_t offset = position & (capacity - 1);
   const std::size_t first = std::min<std::size_t>(size, capacity - offset);
-  std::memcpy(data + offset, from, first);
-  if (first < size) {
-    std::memcpy(data, static_cast<const std::uint8_t*>(from) + first, size - first);
-  }
+  return copy_from_application(data + offset, from, first) &&
+         (first == size || copy_from_application(
+                               data, static_cast<const std::uint8_t*>(from) + first, size - first));
 }
 
-inline void copy_from_ring(const std::uint8_t* data, std::uint64_t capacity, std::uint64_t position,
-                           void* to, std::size_t size) noexcept {
+[[nodiscard]] inline bool copy_from_ring(const std::uint8_t* data, std::uint64_t capacity,
+                                         std::uint64_t position, void* to,
+                                         std::size_t size) noexcept {
   const std::uint64_t offset = position & (capacity - 1);
   const std::size_t first = std::min<std::size_t>(size, capacity - offset);
-  std::memcpy(to, data + offset, first);
-  if (first < size) std::memcpy(static_cast<std::uint8_t*>(to) + first, data, size - first);
+  return copy_to_application(to, data + offset, first) &&
+         (first == size ||
+          copy_to_application(static_cast<std::uint8_t*>(to) + first, data, size - first));
 }
 
 // Walks the parts of a readv(2)/writev(2), `skip` bytes in.
@@ -55,6 +50,15 @@ class PartCursor {
   std::size_t size(std::size_t limit) const noexcept {
     return std::min(part_->iov_len - offset_, limit);
   }
+  // Bytes left in all parts, at most `limit`.
+  std::size_t total(std::size_t limit) const noexcept {
+    if (part_ == end_) return 0;
+    std::size_t sum = std::min(part_->iov_len - offset_, limit);
+    for (const iovec* at = part_ + 1; at != end_ && sum < limit; ++at) {
+      sum += std::min(at->iov_len, limit - sum);
+    }
+    return sum;
+  }
   void advance(std::size_t size) noexcept {
     offset_ += size;
     while (part_ != end_ && offset_ >= part_->iov_len) {
@@ -68,5 +72,33 @@ class PartCursor {
   const iovec* end_;
   std::size_t offset_ = 0;
 };
+
+// The next `size` bytes of the parts, which have that many, into the ring or out of it. False if
+// one of them faults; the cursor is of no use then.
+[[nodiscard]] inline bool gather_into_ring(std::uint8_t* data, std::uint64_t capacity,
+                                           std::uint64_t position, PartCursor& from,
+                                           std::size_t size) noexcept {
+  while (size != 0) {
+    const std::size_t piece = from.size(size);
+    if (!copy_into_ring(data, capacity, position, from.address(), piece)) return false;
+    from.advance(piece);
+    position += piece;
+    size -= piece;
+  }
+  return true;
+}
+
+[[nodiscard]] inline bool scatter_from_ring(const std::uint8_t* data, std::uint64_t capacity,
+                                            std::uint64_t position, PartCursor& to,
+                                            std::size_t size) noexcept {
+  while (size != 0) {
+    const std::size_t piece = to.size(size);
+    if (!copy_from_ring(data, capacity, position, to.address(), piece)) return false;
+    to.advance(piece);
+    position += piece;
+    size -= piece;
+  }
+  return true;
+}
 
 }  // namespace tssx

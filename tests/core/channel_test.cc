@@ -499,6 +499,33 @@ TEST_F(EstablishedChannels, BadAddressBehindGoodOnesSendsNothing) {
   EXPECT_EQ(client_.channel().bytes_to_read(), 0U);
 }
 
+TEST_F(EstablishedChannels, BadAddressBehindGoodOnesReceivesNothing) {
+  ASSERT_EQ(server_.try_send("hello").bytes, 5U);
+  char good[2] = {};
+  const iovec parts[] = {{good, 2}, {reinterpret_cast<void*>(16), 3}};
+  for (const Peek peek : {Peek::yes, Peek::no}) {
+    const Outcome got = client_.channel().receive(client_.fd(), parts, 2, peek);
+    EXPECT_EQ(got.status, Status::failed);
+    EXPECT_EQ(got.error, EFAULT);
+  }
+  EXPECT_EQ(client_.channel().bytes_to_read(), 5U);
+  EXPECT_EQ(client_.receive_exactly(5), "hello");
+}
+
+TEST_F(EstablishedChannels, WhatCameBeforeABadAddressIsTold) {
+  const std::string bytes = stream_bytes(0, 100'000);
+  ASSERT_EQ(server_.try_send(bytes).bytes, bytes.size());
+  std::vector<char> buffer(80'000);
+  const iovec parts[] = {{buffer.data(), 80'000}, {reinterpret_cast<void*>(16), 20'000}};
+  const Outcome got = client_.channel().receive(client_.fd(), parts, 2, Peek::no);
+  ASSERT_EQ(got.status, Status::done);
+  ASSERT_GE(got.bytes, 32U << 10U);
+  ASSERT_LE(got.bytes, 80'000U);
+  EXPECT_EQ(std::string_view(buffer.data(), got.bytes),
+            std::string_view(bytes).substr(0, got.bytes));
+  EXPECT_EQ(client_.receive_exactly(bytes.size() - got.bytes), bytes.substr(got.bytes));
+}
+
 // --- waiting ---
 
 TEST_F(EstablishedChannels, RingTheBellOfASleeperOnly) {

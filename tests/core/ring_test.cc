@@ -20,7 +20,7 @@ TEST(Ring, CopiesAtEveryOffsetAndSize) {
       std::vector<std::uint8_t> memory(kCapacity + 2, 0xee);
       std::uint8_t* const ring = memory.data() + 1;
       const std::string in = stream_bytes(position, size);
-      copy_into_ring(ring, kCapacity, position, in.data(), size);
+      ASSERT_TRUE(copy_into_ring(ring, kCapacity, position, in.data(), size));
       for (std::size_t i = 0; i < kCapacity; ++i) {
         const std::size_t distance = static_cast<std::size_t>((i - position) & (kCapacity - 1));
         const int expected = distance < size ? static_cast<unsigned char>(in[distance]) : 0xee;
@@ -29,7 +29,7 @@ TEST(Ring, CopiesAtEveryOffsetAndSize) {
       ASSERT_EQ(int{memory.front()}, 0xee);
       ASSERT_EQ(int{memory.back()}, 0xee);
       std::string out(size, '\0');
-      copy_from_ring(ring, kCapacity, position, out.data(), size);
+      ASSERT_TRUE(copy_from_ring(ring, kCapacity, position, out.data(), size));
       ASSERT_EQ(out, in) << position << " " << size;
     }
   }
@@ -38,9 +38,9 @@ TEST(Ring, CopiesAtEveryOffsetAndSize) {
 TEST(Ring, CopiesWhereThePositionItselfWraps) {
   std::vector<std::uint8_t> ring(kCapacity);
   const std::uint64_t position = ~std::uint64_t{0} - 4;
-  copy_into_ring(ring.data(), kCapacity, position, "0123456789", 10);
+  ASSERT_TRUE(copy_into_ring(ring.data(), kCapacity, position, "0123456789", 10));
   std::string out(10, '\0');
-  copy_from_ring(ring.data(), kCapacity, position, out.data(), 10);
+  ASSERT_TRUE(copy_from_ring(ring.data(), kCapacity, position, out.data(), 10));
   EXPECT_EQ(out, "0123456789");
 }
 
