@@ -4,7 +4,7 @@
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 
-#include "core/ring.h"
+#include "core/fault.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/duplicate.h"
@@ -102,12 +102,12 @@ TSSX_INTERPOSED int ioctl(int fd, unsigned long request, ...) noexcept {
       const bool incoming = request == FIONREAD;
       const bool ring = incoming ? channel.receives_from_ring() : channel.sends_to_ring();
       if (ring) {
-        if (is_bad_address(argument, sizeof(int))) {
+        const auto bytes =
+            static_cast<int>(incoming ? channel.bytes_to_read() : channel.bytes_unread());
+        if (!put(static_cast<int*>(argument), bytes)) {
           errno = EFAULT;
           return -1;
         }
-        *static_cast<int*>(argument) =
-            static_cast<int>(incoming ? channel.bytes_to_read() : channel.bytes_unread());
         return 0;
       }
       // An offer at the front is not the application's to count.

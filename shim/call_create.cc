@@ -5,13 +5,14 @@
 
 #include <cstring>
 
-#include "core/ring.h"
+#include "core/fault.h"
 #include "core/sys.h"
 #include "shim/config.h"
 #include "shim/descriptor_table.h"
 #include "shim/epoll_set.h"
 #include "shim/mark.h"
 #include "shim/real.h"
+#include "shim/tell_address.h"
 
 namespace tssx {
 namespace {
@@ -20,25 +21,8 @@ constexpr socklen_t kUnnamedLength = sizeof(sa_family_t);
 
 // What an unnamed Unix socket shows for an address: its family, and a length of 2 (unix(7)).
 int show_unnamed(sockaddr* address, socklen_t* length) noexcept {
-  if (is_bad_address(length, sizeof *length)) {
-    errno = EFAULT;
-    return -1;
-  }
-  if (static_cast<int>(*length) < 0) {
-    errno = EINVAL;
-    return -1;
-  }
   const sa_family_t family = AF_UNIX;
-  const socklen_t size = *length < kUnnamedLength ? *length : kUnnamedLength;
-  if (size != 0) {
-    if (is_bad_address(address, size)) {
-      errno = EFAULT;
-      return -1;
-    }
-    std::memcpy(address, &family, size);
-  }
-  *length = kUnnamedLength;
-  return 0;
+  return tell_address(family, kUnnamedLength, address, length);
 }
 
 // What we know of a listening descriptor, however this process came by it.
@@ -100,25 +84,8 @@ int accept_listed(const Listener& listener, int fd, sockaddr* address, socklen_t
   Nonce nonce{};
   const Mark mark = parse_mark(peer, peer_length, &nonce);
   if (address != nullptr) {
-    int failed = 0;
-    if (mark != Mark::none) {
-      failed = show_unnamed(address, length);
-    } else if (is_bad_address(length, sizeof *length)) {
-      errno = EFAULT;
-      failed = -1;
-    } else if (static_cast<int>(*length) < 0) {
-      errno = EINVAL;
-      failed = -1;
-    } else {
-      const socklen_t size = std::min(*length, peer_length);
-      if (size != 0 && is_bad_address(address, size)) {
-        errno = EFAULT;
-        failed = -1;
-      } else {
-        std::memcpy(address, &peer, size);
-        *length = peer_length;
-      }
-    }
+    const int failed = mark != Mark::none ? show_unnamed(address, length)
+                                          : tell_address(peer, peer_length, address, length);
     if (failed != 0) {
       // As do_accept() of the kernel: the connection is dropped.
       const int error = errno;
@@ -162,11 +129,10 @@ int connect_any(int fd, const sockaddr* address, socklen_t length) {
   if (fd < 0) fd = table.kernel_fd(fd);
   constexpr socklen_t kStart = offsetof(sockaddr_un, sun_path);
   sockaddr_un wanted{};
-  if (fd < 0 || length <= kStart || length > sizeof wanted || is_bad_address(address, length) ||
-      address->sa_family != AF_UNIX) {
+  if (fd < 0 || length <= kStart || length > sizeof wanted ||
+      !copy_early(&wanted, address, length) || wanted.sun_family != AF_UNIX) {
     return real::connect(fd, address, length);
   }
-  std::memcpy(&wanted, address, length);
   if (!config.is_listed(wanted, length)) {
     drop_mark(fd);  // of an earlier attempt, at a path that is listed
     return real::connect(fd, address, length);

@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-#include "core/ring.h"
+#include "core/fault.h"
 #include "shim/descriptor_table.h"
 #include "shim/epoll_set.h"
 #include "shim/real.h"
@@ -21,6 +21,9 @@ int note_set(int epfd) noexcept {
   return epfd;
 }
 
+constexpr int kMaxEvents = static_cast<int>(0x7fffffffU / sizeof(epoll_event));  // EP_MAX_EVENTS
+constexpr size_t kMaskSize = 8;  // of the kernel's signal sets, in bytes
+
 EpollSet* set_of(int epfd) noexcept {
   const Slot slot = table.find(epfd);
   return slot.kind() == Kind::epoll ? slot.as<EpollSet>() : nullptr;
@@ -29,11 +32,29 @@ EpollSet* set_of(int epfd) noexcept {
 // A set with members of ours, and arguments that the kernel would accept.
 EpollSet* managed_set(int epfd, const epoll_event* events, int maximum) noexcept {
   EpollSet* set = set_of(epfd);
-  if (set == nullptr || !set->has_members() || maximum <= 0 ||
-      is_bad_address(events, static_cast<size_t>(maximum) * sizeof *events)) {
+  if (set == nullptr || !set->has_members() || maximum <= 0 || maximum > kMaxEvents ||
+      is_kernel_address(events, static_cast<size_t>(maximum) * sizeof *events)) {
     return nullptr;
   }
   return set;
+}
+
+// Waits for as many events as there is memory for: the kernel tells those too, and says EFAULT only
+// where that is none (ep_send_events()).
+int wait_managed(EpollSet& set, int epfd, epoll_event* events, int maximum, std::uint64_t timeout,
+                 const sigset_t* mask) {
+  if (faults_are_caught()) {
+    sigset_t copy;
+    const size_t room =
+        readable_size(events, static_cast<size_t>(maximum) * sizeof *events) / sizeof *events;
+    if (room == 0 || !is_writable(events, sizeof *events) ||
+        (mask != nullptr && !copy_from_application(&copy, mask, kMaskSize))) {
+      errno = EFAULT;
+      return -1;
+    }
+    maximum = static_cast<int>(room);
+  }
+  return set.wait(epfd, events, maximum, timeout, mask);
 }
 
 // What libc's epoll_wait() said of a set that had no member of ours. One may have come meanwhile.
@@ -78,32 +99,37 @@ TSSX_INTERPOSED int epoll_ctl(int epfd, int operation, int fd, epoll_event* even
     }
     return real::epoll_ctl(epfd, operation, table.kernel_fd(fd), event);
   }
-  if (event != nullptr && is_bad_address(event, sizeof *event)) {
+  epoll_event copy{};
+  if (event == nullptr || operation == EPOLL_CTL_DEL) {
+    return set->control(epfd, operation, fd, event);
+  }
+  if (!copy_early(&copy, event, sizeof copy)) {
     return real::epoll_ctl(epfd, operation, table.kernel_fd(fd), event);
   }
-  return set->control(epfd, operation, fd, event);
+  return set->control(epfd, operation, fd, &copy);
 }
 
 TSSX_INTERPOSED int epoll_wait(int epfd, epoll_event* events, int maximum, int timeout) {
   real::ensure();
   if (EpollSet* set = managed_set(epfd, events, maximum)) {
-    return set->wait(epfd, events, maximum, from_milliseconds(timeout), nullptr);
+    return wait_managed(*set, epfd, events, maximum, from_milliseconds(timeout), nullptr);
   }
-  return checked(epfd, events, maximum, real::epoll_wait(epfd, events, maximum, timeout),
-                 [&](EpollSet& set) {
-                   return set.wait(epfd, events, maximum, from_milliseconds(timeout), nullptr);
-                 });
+  return checked(
+      epfd, events, maximum, real::epoll_wait(epfd, events, maximum, timeout), [&](EpollSet& set) {
+        return wait_managed(set, epfd, events, maximum, from_milliseconds(timeout), nullptr);
+      });
 }
 
 TSSX_INTERPOSED int epoll_pwait(int epfd, epoll_event* events, int maximum, int timeout,
                                 const sigset_t* mask) {
   real::ensure();
   if (EpollSet* set = managed_set(epfd, events, maximum)) {
-    return set->wait(epfd, events, maximum, from_milliseconds(timeout), mask);
+    return wait_managed(*set, epfd, events, maximum, from_milliseconds(timeout), mask);
   }
   return checked(epfd, events, maximum, real::epoll_pwait(epfd, events, maximum, timeout, mask),
                  [&](EpollSet& set) {
-                   return set.wait(epfd, events, maximum, from_milliseconds(timeout), mask);
+                   return wait_managed(set, epfd, events, maximum, from_milliseconds(timeout),
+                                       mask);
                  });
 }
 
@@ -111,14 +137,15 @@ TSSX_INTERPOSED int epoll_pwait2(int epfd, epoll_event* events, int maximum,
                                  const timespec* timeout, const sigset_t* mask) {
   real::ensure();
   EpollSet* set = managed_set(epfd, events, maximum);
+  timespec time{};
   if (set == nullptr ||
-      (timeout != nullptr && (is_bad_address(timeout, sizeof *timeout) || timeout->tv_sec < 0 ||
-                              timeout->tv_nsec < 0 || timeout->tv_nsec >= 1'000'000'000))) {
+      (timeout != nullptr && (!copy_early(&time, timeout, sizeof time) || time.tv_sec < 0 ||
+                              time.tv_nsec < 0 || time.tv_nsec >= 1'000'000'000))) {
     return real::epoll_pwait2(epfd, events, maximum, timeout, mask);
   }
-  const std::uint64_t limit = timeout == nullptr || timeout->tv_sec > 4'000'000'000
+  const std::uint64_t limit = timeout == nullptr || time.tv_sec > 4'000'000'000
                                   ? EpollSet::kForever
-                                  : static_cast<std::uint64_t>(timeout->tv_sec) * 1'000'000'000U +
-                                        static_cast<std::uint64_t>(timeout->tv_nsec);
-  return set->wait(epfd, events, maximum, limit, mask);
+                                  : static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000U +
+                                        static_cast<std::uint64_t>(time.tv_nsec);
+  return wait_managed(*set, epfd, events, maximum, limit, mask);
 }

@@ -2,14 +2,16 @@
 
 #include <errno.h>
 
+#include <algorithm>
 #include <cstring>
 
-#include "core/ring.h"
+#include "core/fault.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/mark.h"
 #include "shim/real.h"
 #include "shim/stream_io.h"
+#include "shim/tell_address.h"
 
 using namespace tssx;
 
@@ -18,10 +20,9 @@ namespace {
 // Calls visit(EndpointRef&, where) for each endpoint in the message's control data; `where` is
 // where its number stands.
 template <class Visit>
-void for_each_passed(const msghdr& message, Visit&& visit) noexcept {
-  msghdr copy = message;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&copy); header != nullptr;
-       header = CMSG_NXTHDR(&copy, header)) {
+void for_each_passed(msghdr message, Visit&& visit) noexcept {
+  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+       header = CMSG_NXTHDR(&message, header)) {
     if (header->cmsg_len < CMSG_LEN(0)) return;
     if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
     const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
@@ -37,20 +38,27 @@ void for_each_passed(const msghdr& message, Visit&& visit) noexcept {
 
 // Endpoints that leave by SCM_RIGHTS: their next holder may know nothing of rings, so they go back
 // to the kernel first. An ID goes as the kernel's descriptor behind it.
-void give_up_passed(const msghdr& message) noexcept {
-  if (table.size() == 0 || message.msg_controllen == 0 ||
-      is_bad_address(message.msg_control, message.msg_controllen)) {
+void give_up_passed(const msghdr* message) noexcept {
+  // Faults are caught from the first endpoint on; before it there is nothing to give up.
+  msghdr copy{};
+  if (!faults_are_caught() || !get(&copy, message) || copy.msg_controllen == 0 ||
+      !is_readable(copy.msg_control, copy.msg_controllen)) {
     return;
   }
   // In two steps, since both ends of one connection may be among them.
-  for_each_passed(message, [](EndpointRef& endpoint, unsigned char*) {
+  for_each_passed(copy, [](EndpointRef& endpoint, unsigned char*) {
     endpoint.channel().freeze(endpoint.fd());
   });
-  for_each_passed(message, [](EndpointRef& endpoint, unsigned char* where) {
+  for_each_passed(copy, [](EndpointRef& endpoint, unsigned char* where) {
     endpoint.channel().leave_for_good(endpoint.fd());
     follow_mode(*endpoint);
+    int fd = -1;
+    std::memcpy(&fd, where, sizeof fd);
     const int kernel_fd = endpoint.fd();
-    std::memcpy(where, &kernel_fd, sizeof kernel_fd);
+    // Where that can't be written, the kernel refuses the ID.
+    if (DescriptorTable::is_id(fd)) {
+      static_cast<void>(copy_to_application(where, &kernel_fd, sizeof kernel_fd));
+    }
   });
 }
 
@@ -105,14 +113,15 @@ ssize_t do_recvfrom(int fd, void* buffer, size_t size, int flags, sockaddr* addr
       return real::recvfrom(endpoint.fd(), buffer, size, flags, address, length);
     }
     iovec part{buffer, size};
+    sockaddr_un name{};
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
-    message.msg_name = length != nullptr ? address : nullptr;
-    message.msg_namelen = message.msg_name != nullptr ? *length : 0;
+    message.msg_name = address != nullptr ? &name : nullptr;
+    message.msg_namelen = address != nullptr ? sizeof name : 0;
     const ssize_t got = receive_stream(endpoint, message, flags);
-    if (got >= 0 && message.msg_name != nullptr) *length = message.msg_namelen;
-    return got;
+    if (got < 0 || address == nullptr) return got;
+    return tell_address(name, message.msg_namelen, address, length) == 0 ? got : -1;
   }
   return real::recvfrom(fd, buffer, size, flags, address, length);
 }
@@ -126,7 +135,21 @@ size_t total(const iovec* parts, int count) noexcept {
 // readv(2) and writev(2) check their own way: a bad count is EINVAL there.
 bool is_vector(const iovec* parts, int count) noexcept {
   return count > 0 && count <= 1024 &&
-         !is_bad_address(parts, static_cast<size_t>(count) * sizeof(iovec));
+         is_readable(parts, static_cast<size_t>(count) * sizeof(iovec));
+}
+
+// recvmsg(2) into a copy of the application's header, of which the kernel writes back these
+// (____sys_recvmsg()).
+ssize_t receive_message(EndpointRef& endpoint, msghdr* message, msghdr& copy, int flags) {
+  const ssize_t got = receive_stream(endpoint, copy, flags);
+  if (got < 0) return got;
+  if ((copy.msg_name == nullptr || put(&message->msg_namelen, copy.msg_namelen)) &&
+      put(&message->msg_flags, copy.msg_flags) &&
+      put(&message->msg_controllen, copy.msg_controllen)) {
+    return got;
+  }
+  errno = EFAULT;
+  return -1;
 }
 
 }  // namespace
@@ -179,10 +202,11 @@ TSSX_INTERPOSED ssize_t __recvfrom_chk(int fd, void* buffer, size_t size, size_t
 TSSX_INTERPOSED ssize_t recvmsg(int fd, msghdr* message, int flags) {
   real::ensure();
   if (EndpointRef endpoint(fd); endpoint) {
-    if (is_bad_address(message, sizeof *message)) {
+    msghdr copy;
+    if (endpoint.channel().is_plain() || !get(&copy, message)) {
       return real::recvmsg(endpoint.fd(), message, flags);
     }
-    return receive_stream(endpoint, *message, flags);
+    return receive_message(endpoint, message, copy, flags);
   }
   return real::recvmsg(fd, message, flags);
 }
@@ -191,11 +215,12 @@ TSSX_INTERPOSED int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
                              timespec* timeout) {
   real::ensure();
   if (EndpointRef endpoint(fd); endpoint) {
-    if (endpoint.channel().is_plain() || is_bad_address(messages, count * sizeof *messages)) {
+    if (endpoint.channel().is_plain()) {
       return real::recvmmsg(endpoint.fd(), messages, count, flags, timeout);
     }
-    if (timeout != nullptr && (is_bad_address(timeout, sizeof *timeout) || timeout->tv_sec < 0 ||
-                               timeout->tv_nsec < 0 || timeout->tv_nsec >= 1'000'000'000)) {
+    timespec time{};
+    if (timeout != nullptr && (!get(&time, timeout) || time.tv_sec < 0 || time.tv_nsec < 0 ||
+                               time.tv_nsec >= 1'000'000'000)) {
       return real::recvmmsg(endpoint.fd(), messages, 0, flags, timeout);  // the kernel's own error
     }
     // do_recvmmsg() of the kernel: the timeout is looked at between messages only, and an error
@@ -203,22 +228,36 @@ TSSX_INTERPOSED int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
     const std::uint64_t start = sys::now_ns();
     const std::uint64_t limit = timeout == nullptr
                                     ? ~std::uint64_t{0}
-                                    : static_cast<std::uint64_t>(timeout->tv_sec) * 1'000'000'000U +
-                                          static_cast<std::uint64_t>(timeout->tv_nsec);
+                                    : static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000U +
+                                          static_cast<std::uint64_t>(time.tv_nsec);
     int done = 0;
     int how = flags & ~MSG_WAITFORONE;
     while (done < static_cast<int>(count)) {
-      const ssize_t got = receive_stream(endpoint, messages[done].msg_hdr, how);
+      msghdr copy;
+      ssize_t got = -1;
+      if (!get(&copy, &messages[done].msg_hdr)) {
+        errno = EFAULT;
+      } else {
+        got = receive_message(endpoint, &messages[done].msg_hdr, copy, how);
+      }
+      if (got >= 0 && !put(&messages[done].msg_len, static_cast<unsigned>(got))) {
+        errno = EFAULT;
+        got = -1;
+      }
       if (got < 0) return done != 0 ? done : -1;
-      messages[done++].msg_len = static_cast<unsigned>(got);
+      ++done;
       if ((flags & MSG_WAITFORONE) != 0) how |= MSG_DONTWAIT;
       if (got == 0 || sys::now_ns() - start >= limit) break;
     }
     if (timeout != nullptr) {
       const std::uint64_t gone = sys::now_ns() - start;
       const std::uint64_t left = gone < limit ? limit - gone : 0;
-      timeout->tv_sec = static_cast<time_t>(left / 1'000'000'000U);
-      timeout->tv_nsec = static_cast<long>(left % 1'000'000'000U);
+      time.tv_sec = static_cast<time_t>(left / 1'000'000'000U);
+      time.tv_nsec = static_cast<long>(left % 1'000'000'000U);
+      if (!put(timeout, time)) {
+        errno = EFAULT;
+        return -1;
+      }
     }
     return done;
   }
@@ -268,30 +307,39 @@ TSSX_INTERPOSED ssize_t sendto(int fd, const void* data, size_t size, int flags,
 
 TSSX_INTERPOSED ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   real::ensure();
-  if (!is_bad_address(message, sizeof *message)) give_up_passed(*message);
+  give_up_passed(message);
   if (EndpointRef endpoint(fd); endpoint) {
-    if (is_bad_address(message, sizeof *message)) {
+    msghdr copy;
+    if (endpoint.channel().is_plain() || !get(&copy, message)) {
       return real::sendmsg(endpoint.fd(), message, flags);
     }
-    return send_stream(endpoint, *message, flags);
+    return send_stream(endpoint, copy, flags);
   }
   return real::sendmsg(fd, message, flags);
 }
 
 TSSX_INTERPOSED int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
   real::ensure();
-  if (!is_bad_address(messages, count * sizeof *messages)) {
-    for (unsigned i = 0; i < count; ++i) give_up_passed(messages[i].msg_hdr);
-  }
+  for (unsigned i = 0; i < std::min(count, 1024U); ++i) give_up_passed(&messages[i].msg_hdr);
   if (EndpointRef endpoint(fd); endpoint) {
-    if (endpoint.channel().is_plain() || is_bad_address(messages, count * sizeof *messages)) {
+    if (endpoint.channel().is_plain()) {
       return real::sendmmsg(endpoint.fd(), messages, count, flags);
     }
     int done = 0;
     while (done < static_cast<int>(count)) {
-      const ssize_t sent = send_stream(endpoint, messages[done].msg_hdr, flags);
+      msghdr copy;
+      ssize_t sent = -1;
+      if (!get(&copy, &messages[done].msg_hdr)) {
+        errno = EFAULT;
+      } else {
+        sent = send_stream(endpoint, copy, flags);
+      }
+      if (sent >= 0 && !put(&messages[done].msg_len, static_cast<unsigned>(sent))) {
+        errno = EFAULT;
+        sent = -1;
+      }
       if (sent < 0) return done != 0 ? done : -1;
-      messages[done++].msg_len = static_cast<unsigned>(sent);
+      ++done;
     }
     return done;
   }

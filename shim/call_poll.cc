@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "core/ring.h"
+#include "core/fault.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/poll_wait.h"
@@ -21,28 +21,48 @@ std::uint64_t nanoseconds(const timespec& time) noexcept {
          static_cast<std::uint64_t>(time.tv_nsec);
 }
 
+constexpr nfds_t kMaxPoll = 1U << 28U;  // more than any limit on descriptors
+constexpr std::size_t kMaskSize = 8;    // of the kernel's signal sets, in bytes
+
 bool is_ours(const pollfd* fds, nfds_t count) noexcept {
-  return table.size() != 0 && count != 0 && !is_bad_address(fds, count * sizeof *fds) &&
-         needs_rings(fds, count);
+  // Faults are caught from the first endpoint on; before it nothing is ours.
+  return faults_are_caught() && count != 0 && count < kMaxPoll &&
+         is_readable(fds, count * sizeof *fds) && needs_rings(fds, count);
+}
+
+// The kernel writes the answers back when it has them, and the mask is read before it waits.
+int wait_polling(pollfd* fds, nfds_t count, std::uint64_t timeout, const sigset_t* mask) {
+  sigset_t copy;
+  if (!is_writable(fds, count * sizeof *fds) ||
+      (mask != nullptr && !copy_from_application(&copy, mask, kMaskSize))) {
+    errno = EFAULT;
+    return -1;
+  }
+  return wait_for_events(fds, count, timeout, mask);
+}
+
+// False for a timeout that the kernel refuses: EFAULT, EINVAL.
+bool get_timeout(timespec* to, const timespec* from) noexcept {
+  return from == nullptr ||
+         (get(to, from) && to->tv_sec >= 0 && to->tv_nsec >= 0 && to->tv_nsec < 1'000'000'000);
 }
 
 int do_poll(pollfd* fds, nfds_t count, int timeout) {
   real::ensure();
   if (!is_ours(fds, count)) return real::poll(fds, count, timeout);
-  return wait_for_events(
-      fds, count, timeout < 0 ? kWaitForever : static_cast<std::uint64_t>(timeout) * 1'000'000U,
-      nullptr);
+  return wait_polling(fds, count,
+                      timeout < 0 ? kWaitForever : static_cast<std::uint64_t>(timeout) * 1'000'000U,
+                      nullptr);
 }
 
 int do_ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask) {
   real::ensure();
   if (!is_ours(fds, count)) return real::ppoll(fds, count, timeout, mask);
-  if (timeout != nullptr && (is_bad_address(timeout, sizeof *timeout) || timeout->tv_sec < 0 ||
-                             timeout->tv_nsec < 0 || timeout->tv_nsec >= 1'000'000'000)) {
+  timespec time{};
+  if (!get_timeout(&time, timeout)) {
     return real::ppoll(fds, count, timeout, mask);  // the kernel's own error
   }
-  return wait_for_events(fds, count, timeout == nullptr ? kWaitForever : nanoseconds(*timeout),
-                         mask);
+  return wait_polling(fds, count, timeout == nullptr ? kWaitForever : nanoseconds(time), mask);
 }
 
 // --- select ---
@@ -67,10 +87,10 @@ void clear(int nfds, fd_set* set) noexcept {
 
 bool select_is_ours(int nfds, const fd_set* reading, const fd_set* writing,
                     const fd_set* special) noexcept {
-  if (table.size() == 0 || nfds <= 0 || nfds > kMaxSelect) return false;
+  if (!faults_are_caught() || nfds <= 0 || nfds > kMaxSelect) return false;
   const std::size_t bytes = static_cast<std::size_t>(nfds + 63) / 64 * 8;
   for (const fd_set* set : {reading, writing, special}) {
-    if (set != nullptr && is_bad_address(set, bytes)) return false;
+    if (set != nullptr && !is_readable(set, bytes)) return false;
   }
   const int last = std::min(nfds, table.highest());
   for (int fd = 0; fd < last; ++fd) {
@@ -90,6 +110,15 @@ constexpr int kSpecialSet = POLLPRI;
 
 int select_by_poll(int nfds, fd_set* reading, fd_set* writing, fd_set* special,
                    std::uint64_t timeout, const sigset_t* mask) {
+  const std::size_t bytes = static_cast<std::size_t>(nfds + 63) / 64 * 8;
+  sigset_t copy;
+  for (fd_set* set : {reading, writing, special}) {
+    if ((set != nullptr && !is_writable(set, bytes)) ||
+        (mask != nullptr && !copy_from_application(&copy, mask, kMaskSize))) {
+      errno = EFAULT;
+      return -1;
+    }
+  }
   std::size_t count = 0;
   for (int fd = 0; fd < nfds; ++fd) {
     if (is_set(fd, reading) || is_set(fd, writing) || is_set(fd, special)) ++count;
@@ -149,16 +178,15 @@ int select_by_poll(int nfds, fd_set* reading, fd_set* writing, fd_set* special,
 
 int do_select(int nfds, fd_set* reading, fd_set* writing, fd_set* special, timeval* timeout) {
   real::ensure();
+  timeval time{};
   if (!select_is_ours(nfds, reading, writing, special) ||
-      (timeout != nullptr &&
-       (is_bad_address(timeout, sizeof *timeout) || timeout->tv_sec < 0 || timeout->tv_usec < 0))) {
+      (timeout != nullptr && (!get(&time, timeout) || time.tv_sec < 0 || time.tv_usec < 0))) {
     return real::select(nfds, reading, writing, special, timeout);
   }
   if (timeout == nullptr) {
     return select_by_poll(nfds, reading, writing, special, kWaitForever, nullptr);
   }
-  const timespec wanted{timeout->tv_sec + timeout->tv_usec / 1'000'000,
-                        timeout->tv_usec % 1'000'000 * 1000};
+  const timespec wanted{time.tv_sec + time.tv_usec / 1'000'000, time.tv_usec % 1'000'000 * 1000};
   const std::uint64_t limit = nanoseconds(wanted);
   const std::uint64_t start = sys::now_ns();
   const int ready = select_by_poll(nfds, reading, writing, special, limit, nullptr);
@@ -166,8 +194,10 @@ int do_select(int nfds, fd_set* reading, fd_set* writing, fd_set* special, timev
   const std::uint64_t gone = sys::now_ns() - start;
   const std::uint64_t left = limit > gone && ready != 0 ? limit - gone : 0;
   if (limit != kWaitForever) {
-    timeout->tv_sec = static_cast<time_t>(left / 1'000'000'000U);
-    timeout->tv_usec = static_cast<suseconds_t>(left % 1'000'000'000U / 1000U);
+    time.tv_sec = static_cast<time_t>(left / 1'000'000'000U);
+    time.tv_usec = static_cast<suseconds_t>(left % 1'000'000'000U / 1000U);
+    // A timeout that can only be read is no error to the kernel (poll_select_finish()).
+    [[maybe_unused]] const bool told = put(timeout, time);
   }
   return ready;
 }
@@ -207,11 +237,10 @@ TSSX_INTERPOSED int __select(int nfds, fd_set* reading, fd_set* writing, fd_set*
 TSSX_INTERPOSED int pselect(int nfds, fd_set* reading, fd_set* writing, fd_set* special,
                             const timespec* timeout, const sigset_t* mask) {
   real::ensure();
-  if (!select_is_ours(nfds, reading, writing, special) ||
-      (timeout != nullptr && (is_bad_address(timeout, sizeof *timeout) || timeout->tv_sec < 0 ||
-                              timeout->tv_nsec < 0 || timeout->tv_nsec >= 1'000'000'000))) {
+  timespec time{};
+  if (!select_is_ours(nfds, reading, writing, special) || !get_timeout(&time, timeout)) {
     return real::pselect(nfds, reading, writing, special, timeout, mask);
   }
   return select_by_poll(nfds, reading, writing, special,
-                        timeout == nullptr ? kWaitForever : nanoseconds(*timeout), mask);
+                        timeout == nullptr ? kWaitForever : nanoseconds(time), mask);
 }

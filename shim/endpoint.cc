@@ -4,6 +4,7 @@
 #include <sys/single_threaded.h>
 
 #include "core/sys.h"
+#include "shim/call_signal.h"
 #include "shim/descriptor_table.h"
 #include "shim/endpoint_pool.h"
 #include "shim/epoll_set.h"
@@ -21,6 +22,7 @@ constexpr int kFirstHidden = 700;  // above what select(2) users have, below the
 Endpoint* open_endpoint(const ChannelOrigin& origin) noexcept {
   Endpoint* endpoint = endpoints.take();
   if (endpoint == nullptr) return nullptr;
+  catch_faults();
   endpoint->managed.store(false, std::memory_order_relaxed);
   endpoint->rung.store(false, std::memory_order_relaxed);
   endpoint->kept_fd.store(-1, std::memory_order_relaxed);

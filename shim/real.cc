@@ -7,11 +7,14 @@
 
 namespace tssx::real {
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 #define TSSX_SYMBOL(name, room, why) decltype(&::name) name = nullptr;
 #define TSSX_UNTOUCHED(name, why)
 #include "shim/symbols.def"
 #undef TSSX_SYMBOL
 #undef TSSX_UNTOUCHED
+#pragma GCC diagnostic pop
 
 bool resolved = false;
 

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -42,15 +43,21 @@ pid_t __fork(void);
 pid_t __vfork(void);
 int __dprintf_chk(int, int, const char*, ...);
 int __vdprintf_chk(int, int, const char*, va_list);
+int __sigaction(int, const struct sigaction*, struct sigaction*) noexcept;
+sighandler_t bsd_signal(int, sighandler_t) noexcept;
 }
 
 namespace tssx::real {
 
+// sigset(3) and its kin are deprecated; the application's calls of them are answered all the same.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 #define TSSX_SYMBOL(name, room, why) extern decltype(&::name) name;
 #define TSSX_UNTOUCHED(name, why)
 #include "shim/symbols.def"
 #undef TSSX_SYMBOL
 #undef TSSX_UNTOUCHED
+#pragma GCC diagnostic pop
 
 // Finds the originals. Safe to call again.
 void resolve() noexcept;

@@ -7,6 +7,7 @@
 #include "core/fork_gate.h"
 #include "core/side.h"
 #include "core/sys.h"
+#include "shim/call_signal.h"
 #include "shim/config.h"
 #include "shim/descriptor_table.h"
 #include "shim/endpoint_pool.h"
@@ -56,6 +57,7 @@ void after_fork_in_parent(bool child_exists) noexcept {
 void after_fork_in_child() noexcept {
   forget_thread();
   open_fork_gate(true);
+  reset_signals();
   reset_sets();
   forget_kept_sides();
   settle_fresh_sockets();

@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-#include "core/ring.h"
+#include "core/fault.h"
 #include "core/sys.h"
 #include "shim/epoll_set.h"
 #include "shim/real.h"
@@ -38,14 +38,14 @@ std::size_t total_size(const msghdr& message) noexcept {
 // Does the kernel accept these parts at all? (import_iovec(): EINVAL, EMSGSIZE, EFAULT)
 int check_parts(const msghdr& message) noexcept {
   if (message.msg_iovlen > 1024) return EMSGSIZE;
-  if (message.msg_iovlen != 0 &&
-      is_bad_address(message.msg_iov, message.msg_iovlen * sizeof(iovec))) {
-    return EFAULT;
-  }
+  if (!is_readable(message.msg_iov, message.msg_iovlen * sizeof(iovec))) return EFAULT;
+  bool bad = false;
   for (std::size_t i = 0; i < message.msg_iovlen; ++i) {
-    if (static_cast<ssize_t>(message.msg_iov[i].iov_len) < 0) return EINVAL;
+    const iovec& part = message.msg_iov[i];
+    if (static_cast<ssize_t>(part.iov_len) < 0) return EINVAL;
+    if (is_kernel_address(part.iov_base, part.iov_len)) bad = true;
   }
-  return 0;
+  return bad ? EFAULT : 0;
 }
 
 std::uint64_t timeout_of(int fd, int option, std::atomic<std::uint64_t>& cached) noexcept {
@@ -193,20 +193,21 @@ void deliver_control(const msghdr& received, msghdr& wanted, int& flags) noexcep
     std::size_t fits = room > used + CMSG_LEN(0) ? room - used - CMSG_LEN(0) : 0;
     if (fits < payload) flags |= MSG_CTRUNC;
     std::size_t take = std::min(fits, payload);
-    if (rights) {
-      take -= take % sizeof(int);
-      for (std::size_t at = take; at + sizeof(int) <= payload; at += sizeof(int)) {
-        int fd = -1;
-        std::memcpy(&fd, CMSG_DATA(header) + at, sizeof fd);
-        sys::close(fd);
-      }
-    }
-    if (take == 0 || room < used + CMSG_LEN(0)) continue;
+    if (rights) take -= take % sizeof(int);
+    if (room < used + CMSG_LEN(0)) take = 0;
     cmsghdr copy = *header;
     copy.cmsg_len = CMSG_LEN(take);
-    std::memcpy(out + used, &copy, sizeof copy);
-    std::memcpy(out + used + CMSG_LEN(0), CMSG_DATA(header), take);
-    used += std::min(CMSG_SPACE(take), room - used);
+    if (take != 0 && (!copy_to_application(out + used, &copy, sizeof copy) ||
+                      !copy_to_application(out + used + CMSG_LEN(0), CMSG_DATA(header), take))) {
+      take = 0;
+      if (rights) flags |= MSG_CTRUNC;
+    }
+    for (std::size_t at = take; rights && at + sizeof(int) <= payload; at += sizeof(int)) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(header) + at, sizeof fd);
+      sys::close(fd);
+    }
+    if (take != 0) used += std::min(CMSG_SPACE(take), room - used);
   }
   wanted.msg_controllen = used;
 }
@@ -358,12 +359,12 @@ bool more_at_once(Channel& channel, int fd) noexcept {
 }
 
 // recvmsg(2) on a stream tells the sender's name if it has one: a server's, where a marked client
-// has none (unix_stream_read_generic(), unix_copy_addr()).
-void name_sender(EndpointRef& endpoint, msghdr& message) noexcept {
-  if (message.msg_name == nullptr) return;
+// has none (unix_stream_read_generic(), unix_copy_addr()). False if there is no memory for it.
+bool name_sender(EndpointRef& endpoint, msghdr& message) noexcept {
+  if (message.msg_name == nullptr) return true;
   if (endpoint.channel().role() == Role::server) {
     message.msg_namelen = 0;
-    return;
+    return true;
   }
   sockaddr_un name{};
   socklen_t length = sizeof name;
@@ -371,8 +372,9 @@ void name_sender(EndpointRef& endpoint, msghdr& message) noexcept {
     length = 0;
   }
   if (length <= sizeof(sa_family_t)) length = 0;
-  std::memcpy(message.msg_name, &name, std::min(message.msg_namelen, length));
+  const socklen_t room = std::min(message.msg_namelen, length);
   message.msg_namelen = length;
+  return copy_to_application(message.msg_name, &name, room);
 }
 
 }  // namespace
@@ -428,7 +430,7 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
             message.msg_controllen = 0;
           }
           if (received >= wanted || !all) {
-            name_sender(endpoint, message);
+            if (!name_sender(endpoint, message)) return fail(EFAULT);
             return static_cast<ssize_t>(received);
           }
           continue;
@@ -477,7 +479,7 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
       if (rest_is_optional && !more_at_once(channel, fd)) return static_cast<ssize_t>(received);
       continue;
     }
-    if (got.bytes != 0 || !got.again) name_sender(endpoint, message);
+    if ((got.bytes != 0 || !got.again) && !name_sender(endpoint, message)) return fail(EFAULT);
     if (got.bytes == 0 || received >= wanted) return static_cast<ssize_t>(received);
     if (all && !got.again && by_kernel && got.bytes < static_cast<ssize_t>(total_size(rest))) {
       return static_cast<ssize_t>(received);

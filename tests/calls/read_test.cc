@@ -13,7 +13,6 @@
 
 #include "tests/support/connection.h"
 #include "tests/support/io.h"
-#include "tests/support/known_difference.h"
 #include "tests/support/memory.h"
 #include "tests/support/pattern.h"
 
@@ -81,7 +80,6 @@ TEST_P(Read, IntoABadPointerFailsAndKeepsTheData) {
 }
 
 TEST_P(Read, IntoAnUnmappedPageFailsAndKeepsTheData) {
-  TSSX_KNOWN_DIFFERENCE("memory that faults");
   const GuardedPage page;
   ASSERT_EQ(write_all(peer(), "precious"), 8U);
   errno = 0;
@@ -91,7 +89,6 @@ TEST_P(Read, IntoAnUnmappedPageFailsAndKeepsTheData) {
 }
 
 TEST_P(Read, IntoReadOnlyMemoryFailsAndKeepsTheData) {
-  TSSX_KNOWN_DIFFERENCE("memory that faults");
   void* page = ::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(page, MAP_FAILED);
   ASSERT_EQ(write_all(peer(), "precious"), 8U);

@@ -11,7 +11,6 @@
 
 #include "tests/support/connection.h"
 #include "tests/support/io.h"
-#include "tests/support/known_difference.h"
 #include "tests/support/memory.h"
 #include "tests/support/pattern.h"
 #include "tests/support/signals.h"
@@ -51,7 +50,6 @@ TEST_P(Write, FromABadPointerFailsAndSendsNothing) {
 }
 
 TEST_P(Write, AcrossTheEdgeOfMappedMemoryFailsAndSendsNothing) {
-  TSSX_KNOWN_DIFFERENCE("memory that faults");
   const GuardedPage page;
   errno = 0;
   EXPECT_EQ(::write(mine(), page.beyond() - 100, 200), -1);
