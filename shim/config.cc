@@ -34,6 +34,8 @@ bool program_tolerates_negative() noexcept {
   return false;
 }
 
+}  // namespace
+
 void complain(const char* variable, const char* problem) noexcept {
   char line[256];
   std::size_t size = 0;
@@ -44,8 +46,6 @@ void complain(const char* variable, const char* problem) noexcept {
   }
   sys::call(SYS_write, 2, sys::word(line), static_cast<long>(size));
 }
-
-}  // namespace
 
 bool Config::load() noexcept {
   const char* listed = ::secure_getenv("USE_TSSX");
@@ -87,6 +87,12 @@ bool Config::load() noexcept {
       complain("TSSX_IDS", "neither auto, negative nor kernel; auto is used");
     }
     hands_out_ids_ = program_tolerates_negative();
+  }
+
+  if (const char* seccomp = ::secure_getenv("TSSX_SECCOMP");
+      seccomp != nullptr && *seccomp != '\0') {
+    traps_raw_calls_ = std::strcmp(seccomp, "trap") == 0;
+    if (!traps_raw_calls_) complain("TSSX_SECCOMP", "not trap; ignored");
   }
 
   if (const char* spin = ::secure_getenv("TSSX_SPIN"); spin != nullptr && *spin != '\0') {

@@ -4,6 +4,7 @@
 //            backslash keeps a space in a path; abstract names are matched as "@name"
 // TSSX_IDS   auto | negative | kernel: what accept() hands out
 // TSSX_SPIN  longest waiting phase in microseconds; 0 forbids spinning
+// TSSX_SECCOMP  trap: system calls that bypass the symbol table with an ID are carried out too
 //
 // Thread safety: immutable after load(). A setuid program gets no configuration (secure_getenv(3)).
 #pragma once
@@ -24,6 +25,7 @@ class Config {
   // Is the name listed? `address` as bind(2) or connect(2) got it, or getsockname(2) gave it.
   bool is_listed(const sockaddr_un& address, socklen_t length) const noexcept;
   bool hands_out_ids() const noexcept { return hands_out_ids_; }
+  bool traps_raw_calls() const noexcept { return traps_raw_calls_ && hands_out_ids_; }
 
  private:
   static constexpr std::size_t kMaxPatterns = 256;
@@ -32,7 +34,11 @@ class Config {
   std::size_t count_ = 0;
   bool every_path_ = false;
   bool hands_out_ids_ = false;
+  bool traps_raw_calls_ = false;
 };
+
+// One line on standard error about a variable: "tssx: <variable>: <problem>".
+void complain(const char* variable, const char* problem) noexcept;
 
 extern Config config;
 

@@ -14,6 +14,7 @@
 #include "shim/epoll_set.h"
 #include "shim/mark.h"
 #include "shim/real.h"
+#include "shim/trap.h"
 
 namespace tssx {
 namespace {
@@ -83,6 +84,7 @@ void prepare_unwinder() noexcept {
 //  2. the configuration: without one nothing else is touched
 //  3. the tables; a failure leaves the process to the kernel
 //  4. the atfork handlers: from here on fork() is seen, also inside libc
+//  5. the filter of TSSX_SECCOMP: its handler looks into the tables
 __attribute__((constructor(101))) void start() {
   real::ensure();
   const int saved = errno;
@@ -90,6 +92,9 @@ __attribute__((constructor(101))) void start() {
     prepare_unwinder();
     pthread_atfork(
         before_fork, [] { after_fork_in_parent(true); }, after_fork_in_child);
+    if (config.traps_raw_calls() && !catch_raw_calls()) {
+      complain("TSSX_SECCOMP", "the kernel takes no filter; ignored");
+    }
   }
   errno = saved;
 }
