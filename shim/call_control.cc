@@ -1,4 +1,4 @@
-// fcntl(2), ioctl(2), socket options, and the questions one can ask of a descriptor.
+// fcntl(2), ioctl(2) and socket options.
 
 #include <errno.h>
 #include <linux/sockios.h>
@@ -20,6 +20,9 @@
 #ifndef SO_INQ
 #define SO_INQ 84
 #endif
+#ifndef F_DUPFD_QUERY
+#define F_DUPFD_QUERY (1024 + 3)
+#endif
 
 using namespace tssx;
 
@@ -28,6 +31,7 @@ namespace {
 template <class Function>
 int do_fcntl(Function function, int fd, int command, long argument) {
   if (table.size() == 0) return function(fd, command, argument);
+  if (command == F_DUPFD_QUERY) argument = table.kernel_fd(static_cast<int>(argument));
   const Slot slot = table.find(fd);
   if (slot.kind() == Kind::unknown) {
     const int result = function(fd, command, argument);
@@ -160,19 +164,4 @@ TSSX_INTERPOSED int setsockopt(int fd, int level, int option, const void* value,
     }
   }
   return result;
-}
-
-TSSX_INTERPOSED int fstat(int fd, struct stat* out) noexcept {
-  real::ensure();
-  return real::fstat(table.kernel_fd(fd), out);
-}
-
-TSSX_INTERPOSED int fstat64(int fd, struct stat64* out) noexcept {
-  real::ensure();
-  return real::fstat64(table.kernel_fd(fd), out);
-}
-
-TSSX_INTERPOSED int isatty(int fd) noexcept {
-  real::ensure();
-  return real::isatty(table.kernel_fd(fd));
 }

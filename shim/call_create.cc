@@ -10,6 +10,8 @@
 #include "shim/config.h"
 #include "shim/descriptor_table.h"
 #include "shim/epoll_set.h"
+#include "shim/file_numbers.h"
+#include "shim/leave.h"
 #include "shim/mark.h"
 #include "shim/real.h"
 #include "shim/tell_address.h"
@@ -105,6 +107,7 @@ int accept_listed(const Listener& listener, int fd, sockaddr* address, socklen_t
   }
   table.set(accepted, Slot(Kind::endpoint, endpoint));
   table.note_highest(accepted);
+  if (is_file_number(accepted)) leave_to_kernel(accepted);
   return accepted;
 }
 
@@ -177,7 +180,7 @@ TSSX_INTERPOSED int socket(int domain, int type, int protocol) noexcept {
   if (table.size() != 0 && fd >= 0) {
     forget_stale(fd);
     if (domain == AF_UNIX && (type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == SOCK_STREAM) {
-      table.set(fd, Slot(Kind::fresh, nullptr));
+      table.set(fd, Slot(is_file_number(fd) ? Kind::ordinary : Kind::fresh, nullptr));
       table.note_highest(fd);
     }
   }

@@ -85,26 +85,26 @@ TSSX_INTERPOSED int epoll_create1(int flags) noexcept {
 
 TSSX_INTERPOSED int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) noexcept {
   real::ensure();
-  if (table.size() == 0) return real::epoll_ctl(epfd, operation, fd, event);
+  if (table.size() == 0) return real::epoll_ctl(table.kernel_fd(epfd), operation, fd, event);
   EpollSet* set = set_of(epfd);
   if (set == nullptr) {
     // A set that this process inherited over exec, or that was made before we could see it.
     const Kind kind = table.find(fd).kind();
     if (kind != Kind::endpoint && kind != Kind::fresh && kind != Kind::marked) {
-      return real::epoll_ctl(epfd, operation, table.kernel_fd(fd), event);
+      return real::epoll_ctl(table.kernel_fd(epfd), operation, table.kernel_fd(fd), event);
     }
     if (operation == EPOLL_CTL_ADD && kind == Kind::endpoint) {
       EndpointRef endpoint(fd);
       if (endpoint) endpoint.channel().retire(endpoint.fd());
     }
-    return real::epoll_ctl(epfd, operation, table.kernel_fd(fd), event);
+    return real::epoll_ctl(table.kernel_fd(epfd), operation, table.kernel_fd(fd), event);
   }
   epoll_event copy{};
   if (event == nullptr || operation == EPOLL_CTL_DEL) {
     return set->control(epfd, operation, fd, event);
   }
   if (!copy_early(&copy, event, sizeof copy)) {
-    return real::epoll_ctl(epfd, operation, table.kernel_fd(fd), event);
+    return real::epoll_ctl(table.kernel_fd(epfd), operation, table.kernel_fd(fd), event);
   }
   return set->control(epfd, operation, fd, &copy);
 }
@@ -115,7 +115,8 @@ TSSX_INTERPOSED int epoll_wait(int epfd, epoll_event* events, int maximum, int t
     return wait_managed(*set, epfd, events, maximum, from_milliseconds(timeout), nullptr);
   }
   return checked(
-      epfd, events, maximum, real::epoll_wait(epfd, events, maximum, timeout), [&](EpollSet& set) {
+      epfd, events, maximum, real::epoll_wait(table.kernel_fd(epfd), events, maximum, timeout),
+      [&](EpollSet& set) {
         return wait_managed(set, epfd, events, maximum, from_milliseconds(timeout), nullptr);
       });
 }
@@ -126,11 +127,11 @@ TSSX_INTERPOSED int epoll_pwait(int epfd, epoll_event* events, int maximum, int 
   if (EpollSet* set = managed_set(epfd, events, maximum)) {
     return wait_managed(*set, epfd, events, maximum, from_milliseconds(timeout), mask);
   }
-  return checked(epfd, events, maximum, real::epoll_pwait(epfd, events, maximum, timeout, mask),
-                 [&](EpollSet& set) {
-                   return wait_managed(set, epfd, events, maximum, from_milliseconds(timeout),
-                                       mask);
-                 });
+  return checked(
+      epfd, events, maximum,
+      real::epoll_pwait(table.kernel_fd(epfd), events, maximum, timeout, mask), [&](EpollSet& set) {
+        return wait_managed(set, epfd, events, maximum, from_milliseconds(timeout), mask);
+      });
 }
 
 TSSX_INTERPOSED int epoll_pwait2(int epfd, epoll_event* events, int maximum,
@@ -141,7 +142,7 @@ TSSX_INTERPOSED int epoll_pwait2(int epfd, epoll_event* events, int maximum,
   if (set == nullptr ||
       (timeout != nullptr && (!copy_early(&time, timeout, sizeof time) || time.tv_sec < 0 ||
                               time.tv_nsec < 0 || time.tv_nsec >= 1'000'000'000))) {
-    return real::epoll_pwait2(epfd, events, maximum, timeout, mask);
+    return real::epoll_pwait2(table.kernel_fd(epfd), events, maximum, timeout, mask);
   }
   const std::uint64_t limit = timeout == nullptr || time.tv_sec > 4'000'000'000
                                   ? EpollSet::kForever

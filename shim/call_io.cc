@@ -62,6 +62,21 @@ void give_up_passed(const msghdr* message) noexcept {
   });
 }
 
+// Descriptors that came by SCM_RIGHTS have numbers of which the table may know something stale.
+void note_received(const msghdr& message) noexcept {
+  if (table.size() == 0 || message.msg_controllen < sizeof(cmsghdr)) return;
+  msghdr copy = message;
+  for (cmsghdr* header = CMSG_FIRSTHDR(&copy); header != nullptr;
+       header = CMSG_NXTHDR(&copy, header)) {
+    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+    for (size_t at = CMSG_LEN(0); at + sizeof(int) <= header->cmsg_len; at += sizeof(int)) {
+      int fd = -1;
+      std::memcpy(&fd, reinterpret_cast<unsigned char*>(header) + at, sizeof fd);
+      forget_stale(fd);
+    }
+  }
+}
+
 ssize_t receive_one(EndpointRef& endpoint, void* buffer, size_t size, int flags) {
   iovec part{buffer, size};
   msghdr message{};
@@ -206,9 +221,13 @@ TSSX_INTERPOSED ssize_t recvmsg(int fd, msghdr* message, int flags) {
     if (endpoint.channel().is_plain() || !get(&copy, message)) {
       return real::recvmsg(endpoint.fd(), message, flags);
     }
-    return receive_message(endpoint, message, copy, flags);
+    const ssize_t got = receive_message(endpoint, message, copy, flags);
+    if (got >= 0) note_received(*message);
+    return got;
   }
-  return real::recvmsg(fd, message, flags);
+  const ssize_t got = real::recvmsg(fd, message, flags);
+  if (got >= 0) note_received(*message);
+  return got;
 }
 
 TSSX_INTERPOSED int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags,
@@ -245,6 +264,7 @@ TSSX_INTERPOSED int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
         got = -1;
       }
       if (got < 0) return done != 0 ? done : -1;
+      note_received(messages[done].msg_hdr);
       ++done;
       if ((flags & MSG_WAITFORONE) != 0) how |= MSG_DONTWAIT;
       if (got == 0 || sys::now_ns() - start >= limit) break;
@@ -261,7 +281,9 @@ TSSX_INTERPOSED int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
     }
     return done;
   }
-  return real::recvmmsg(fd, messages, count, flags, timeout);
+  const int got = real::recvmmsg(fd, messages, count, flags, timeout);
+  for (int i = 0; i < got; ++i) note_received(messages[i].msg_hdr);
+  return got;
 }
 
 TSSX_INTERPOSED ssize_t write(int fd, const void* data, size_t size) {

@@ -9,6 +9,8 @@
 #include "shim/descriptor_table.h"
 #include "shim/duplicate.h"
 #include "shim/epoll_set.h"
+#include "shim/file_numbers.h"
+#include "shim/leave.h"
 #include "shim/mark.h"
 #include "shim/real.h"
 
@@ -25,6 +27,7 @@ void note_duplicate(int from, int to) noexcept {
     case Kind::endpoint:
       add_descriptor(*slot.as<Endpoint>());
       table.set(to, slot);
+      if (is_file_number(to)) leave_to_kernel(to);
       break;
     case Kind::epoll:
       slot.as<EpollSet>()->descriptors.fetch_add(1, std::memory_order_relaxed);
@@ -98,6 +101,11 @@ int do_dup2(int from, int to, int flags, bool plain) noexcept {
   if (table.find(from).kind() == Kind::hidden) return refuse();
   prepare_duplicate(from);
   const int source = table.kernel_fd(from);
+  if (from == to && source != from) {
+    // An ID onto itself: the kernel's answer for its own number is ours.
+    const int same = plain ? real::dup2(source, source) : real::dup3(source, source, flags);
+    return same < 0 ? same : to;
+  }
   if (from == to || to < 0) return call(source);
   const Slot target = table.find(to);
   if (target.kind() == Kind::hidden) {

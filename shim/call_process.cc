@@ -6,7 +6,9 @@
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/exec.h"
+#include "shim/leave.h"
 #include "shim/real.h"
+#include "shim/spawn_actions.h"
 #include "shim/startup.h"
 
 using namespace tssx;
@@ -57,6 +59,16 @@ pid_t do_vfork() {
   sys::close(ends[0]);
   errno = error;
   return child;
+}
+
+// File actions give the child other numbers for what it inherits, and the copy is open in the new
+// program also where the original is not.
+void prepare_spawn(const posix_spawn_file_actions_t* actions) noexcept {
+  prepare_exec();
+  if (table.size() == 0 || actions == nullptr || actions->__used == 0) return;
+  if (for_each_duplicated(*actions, [](int fd) { leave_to_kernel(fd); })) return;
+  const int end = table.highest();
+  for (int fd = 0; fd < end; ++fd) leave_to_kernel(fd);
 }
 
 // execl() and its kin pass the arguments one by one (exec(3)).
@@ -121,7 +133,14 @@ TSSX_INTERPOSED int execvpe(const char* file, char* const argv[], char* const en
 TSSX_INTERPOSED int fexecve(int fd, char* const argv[], char* const envp[]) noexcept {
   real::ensure();
   prepare_exec();
-  return real::fexecve(fd, argv, envp);
+  return real::fexecve(table.kernel_fd(fd), argv, envp);
+}
+
+TSSX_INTERPOSED int execveat(int fd, const char* path, char* const argv[], char* const envp[],
+                             int flags) noexcept {
+  real::ensure();
+  prepare_exec();
+  return real::execveat(table.kernel_fd(fd), path, argv, envp, flags);
 }
 
 TSSX_INTERPOSED int execl(const char* path, const char* first, ...) noexcept {
@@ -156,7 +175,7 @@ TSSX_INTERPOSED int posix_spawn(pid_t* pid, const char* path,
                                 const posix_spawnattr_t* attributes, char* const argv[],
                                 char* const envp[]) {
   real::ensure();
-  prepare_exec();
+  prepare_spawn(actions);
   return real::posix_spawn(pid, path, actions, attributes, argv, envp);
 }
 
@@ -165,8 +184,34 @@ TSSX_INTERPOSED int posix_spawnp(pid_t* pid, const char* file,
                                  const posix_spawnattr_t* attributes, char* const argv[],
                                  char* const envp[]) {
   real::ensure();
-  prepare_exec();
+  prepare_spawn(actions);
   return real::posix_spawnp(pid, file, actions, attributes, argv, envp);
+}
+
+// The child is to find the kernel's descriptor where the application names an ID.
+
+TSSX_INTERPOSED int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t* actions, int fd,
+                                                     int to) noexcept {
+  real::ensure();
+  return real::posix_spawn_file_actions_adddup2(actions, table.kernel_fd(fd), to);
+}
+
+TSSX_INTERPOSED int posix_spawn_file_actions_addclose(posix_spawn_file_actions_t* actions,
+                                                      int fd) noexcept {
+  real::ensure();
+  return real::posix_spawn_file_actions_addclose(actions, table.kernel_fd(fd));
+}
+
+TSSX_INTERPOSED int posix_spawn_file_actions_addfchdir_np(posix_spawn_file_actions_t* actions,
+                                                          int fd) noexcept {
+  real::ensure();
+  return real::posix_spawn_file_actions_addfchdir_np(actions, table.kernel_fd(fd));
+}
+
+TSSX_INTERPOSED int posix_spawn_file_actions_addtcsetpgrp_np(posix_spawn_file_actions_t* actions,
+                                                             int fd) noexcept {
+  real::ensure();
+  return real::posix_spawn_file_actions_addtcsetpgrp_np(actions, table.kernel_fd(fd));
 }
 
 TSSX_INTERPOSED int system(const char* command) {
@@ -178,5 +223,7 @@ TSSX_INTERPOSED int system(const char* command) {
 TSSX_INTERPOSED FILE* popen(const char* command, const char* mode) {
   real::ensure();
   prepare_exec();
-  return real::popen(command, mode);
+  FILE* file = real::popen(command, mode);
+  if (file != nullptr) forget_stale(file->_fileno);
+  return file;
 }

@@ -19,7 +19,10 @@ ssize_t copy_file(EndpointRef& endpoint, int in, off_t* offset, size_t count) {
   while (done < count) {
     const size_t want = count - done < sizeof buffer ? count - done : sizeof buffer;
     off_t position = offset != nullptr ? *offset : ::lseek(in, 0, SEEK_CUR);
-    if (position < 0) return done != 0 ? static_cast<ssize_t>(done) : -1;
+    if (position < 0) {
+      if (errno == ESPIPE) errno = EINVAL;  // splice_direct_to_actor() of the kernel
+      return done != 0 ? static_cast<ssize_t>(done) : -1;
+    }
     const ssize_t got = ::pread(in, buffer, want, position);
     if (got <= 0) return done != 0 || got == 0 ? static_cast<ssize_t>(done) : -1;
     iovec part{buffer, static_cast<size_t>(got)};
@@ -40,8 +43,14 @@ ssize_t copy_file(EndpointRef& endpoint, int in, off_t* offset, size_t count) {
   return static_cast<ssize_t>(done);
 }
 
+bool is_pipe(int fd) noexcept {
+  struct stat status {};
+  return real::fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
+}
+
 template <class Function>
 ssize_t do_sendfile(Function function, int out, int in, off_t* offset, size_t count) {
+  in = table.kernel_fd(in);
   if (EndpointRef endpoint(out); endpoint) {
     if (endpoint.channel().is_plain()) return function(endpoint.fd(), in, offset, count);
     return copy_file(endpoint, in, offset, count);
@@ -66,11 +75,14 @@ TSSX_INTERPOSED ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out
   real::ensure();
   EndpointRef from(in);
   EndpointRef to(out);
-  if ((!from || from.channel().is_plain()) && (!to || to.channel().is_plain())) {
-    return real::splice(from ? from.fd() : in, in_offset, to ? to.fd() : out, out_offset, size,
-                        flags);
+  const int kernel_in = from ? from.fd() : in;
+  const int kernel_out = to ? to.fd() : out;
+  // With no pipe at either end, the kernel refuses and moves nothing.
+  if ((!from || from.channel().is_plain() || !is_pipe(kernel_out)) &&
+      (!to || to.channel().is_plain() || !is_pipe(kernel_in))) {
+    return real::splice(kernel_in, in_offset, kernel_out, out_offset, size, flags);
   }
-  // One end is a pipe (splice(2)); the other end is ours: copy.
+  // The other end is ours: copy.
   if (in_offset != nullptr || out_offset != nullptr) {
     errno = ESPIPE;
     return -1;
@@ -83,7 +95,7 @@ TSSX_INTERPOSED ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out
   message.msg_iov = &part;
   message.msg_iovlen = 1;
   if (from) {
-    pollfd pipe{to ? to.fd() : out, POLLOUT, 0};
+    pollfd pipe{out, POLLOUT, 0};
     if (real::poll(&pipe, 1, (flags & SPLICE_F_NONBLOCK) != 0 ? 0 : -1) == 0) {
       errno = EAGAIN;
       return -1;

@@ -8,6 +8,7 @@
 #include "core/rendezvous.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
+#include "shim/file_numbers.h"
 
 namespace tssx {
 namespace {
@@ -33,6 +34,10 @@ bool is_unix_stream(int fd) noexcept {
 }
 
 Endpoint* mark_client(int fd) noexcept {
+  if (is_file_number(fd)) {
+    drop_mark(fd);
+    return nullptr;
+  }
   const Slot slot = table.find(fd);
   if (slot.kind() == Kind::marked) return slot.as<Endpoint>();
   if (slot.kind() == Kind::unknown) {

@@ -42,6 +42,21 @@ int early_fcntl(int fd, int command, ...) {
   return static_cast<int>(answer(sys::fcntl(fd, command, argument)));
 }
 
+int early_openat(int folder, const char* path, int flags, ...) {
+  va_list arguments;
+  va_start(arguments, flags);
+  const long mode = (flags & (O_CREAT | __O_TMPFILE)) != 0 ? va_arg(arguments, int) : 0;
+  va_end(arguments);
+  return static_cast<int>(answer(sys::call(SYS_openat, folder, sys::word(path), flags, mode)));
+}
+int early_open(const char* path, int flags, ...) {
+  va_list arguments;
+  va_start(arguments, flags);
+  const int mode = (flags & (O_CREAT | __O_TMPFILE)) != 0 ? va_arg(arguments, int) : 0;
+  va_end(arguments);
+  return early_openat(AT_FDCWD, path, flags, mode);
+}
+
 template <class Function>
 void find(Function& function, const char* name) noexcept {
   if (void* symbol = ::dlsym(RTLD_NEXT, name)) function = reinterpret_cast<Function>(symbol);
@@ -55,6 +70,10 @@ void resolve() noexcept {
   if (close == nullptr) close = early_close;
   if (fcntl == nullptr) fcntl = early_fcntl;
   if (fcntl64 == nullptr) fcntl64 = early_fcntl;
+  if (open == nullptr) open = early_open;
+  if (open64 == nullptr) open64 = early_open;
+  if (openat == nullptr) openat = early_openat;
+  if (openat64 == nullptr) openat64 = early_openat;
   // From here on a nested call must not come back.
   resolved = true;
   const int saved = errno;

@@ -6,22 +6,49 @@
 // a file under dlsym) finds raw system calls in the places that matter.
 #pragma once
 
+#include <aio.h>
+#include <dirent.h>
+#include <execinfo.h>
 #include <fcntl.h>
+#include <mqueue.h>
+#include <netinet/in.h>
 #include <poll.h>
+#include <pty.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/fanotify.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/statvfs.h>
+#include <sys/time.h>
+#include <sys/timerfd.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/xattr.h>
+#include <termios.h>
 #include <unistd.h>
+#include <utmp.h>
+#include <wchar.h>
+
+// glibc 2.36 forgot to say that these are C.
+extern "C" {
+#include <sys/pidfd.h>
+}
 
 // Exported by glibc, declared in no header or only for fortified builds.
 extern "C" {
@@ -45,6 +72,34 @@ int __dprintf_chk(int, int, const char*, ...);
 int __vdprintf_chk(int, int, const char*, va_list);
 int __sigaction(int, const struct sigaction*, struct sigaction*) noexcept;
 sighandler_t bsd_signal(int, sighandler_t) noexcept;
+int __open(const char*, int, ...);
+int __open64(const char*, int, ...);
+int __open_2(const char*, int);
+int __open64_2(const char*, int);
+int __openat_2(int, const char*, int);
+int __openat64_2(int, const char*, int);
+int __pipe(int*);
+int __fxstat(int, int, struct stat*);
+int __fxstat64(int, int, struct stat64*);
+int __fxstatat(int, int, const char*, struct stat*, int);
+int __fxstatat64(int, int, const char*, struct stat64*, int);
+int __xmknodat(int, int, const char*, mode_t, dev_t*);
+off_t __lseek(int, off_t, int);
+off64_t llseek(int, off64_t, int);
+ssize_t __pread64(int, void*, size_t, off64_t);
+ssize_t __pwrite64(int, const void*, size_t, off64_t);
+ssize_t __pread_chk(int, void*, size_t, off_t, size_t);
+ssize_t __pread64_chk(int, void*, size_t, off64_t, size_t);
+ssize_t __readlinkat_chk(int, const char*, char*, size_t, size_t);
+int __ttyname_r_chk(int, char*, size_t, size_t);
+int __ptsname_r_chk(int, char*, size_t, size_t);
+int bindresvport(int, sockaddr_in*);
+int __isoc99_fwscanf(FILE*, const wchar_t*, ...);
+int __isoc99_vfwscanf(FILE*, const wchar_t*, va_list);
+int __fwprintf_chk(FILE*, int, const wchar_t*, ...);
+int __vfwprintf_chk(FILE*, int, const wchar_t*, va_list);
+wchar_t* __fgetws_chk(wchar_t*, size_t, int, FILE*);
+wchar_t* __fgetws_unlocked_chk(wchar_t*, size_t, int, FILE*);
 }
 
 namespace tssx::real {

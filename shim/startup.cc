@@ -70,6 +70,14 @@ void after_fork_in_child() noexcept {
   });
 }
 
+void give_up_connections() noexcept {
+  endpoints.for_each([](Endpoint& endpoint) {
+    if (endpoint.descriptors.exchange(0, std::memory_order_acq_rel) != 0) {
+      endpoint.channel.abandon();
+    }
+  });
+}
+
 namespace {
 
 // pthread_cancel() unwinds through our frames by the libgcc_s that glibc loads, but with the
@@ -100,13 +108,7 @@ __attribute__((constructor(101))) void start() {
 }
 
 // exit(3) closes no descriptor before the process is gone: say so in the segments.
-__attribute__((destructor(101))) void stop() {
-  endpoints.for_each([](Endpoint& endpoint) {
-    if (endpoint.descriptors.exchange(0, std::memory_order_acq_rel) != 0) {
-      endpoint.channel.abandon();
-    }
-  });
-}
+__attribute__((destructor(101))) void stop() { give_up_connections(); }
 
 }  // namespace
 }  // namespace tssx

@@ -10,4 +10,7 @@ void after_fork_in_parent(bool child_exists) noexcept;
 void after_fork_failed() noexcept;
 void after_fork_in_child() noexcept;
 
+// This process is about to end without another call: its peers are told.
+void give_up_connections() noexcept;
+
 }  // namespace tssx
