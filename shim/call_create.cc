@@ -180,7 +180,7 @@ TSSX_INTERPOSED int socket(int domain, int type, int protocol) noexcept {
   if (table.size() != 0 && fd >= 0) {
     forget_stale(fd);
     if (domain == AF_UNIX && (type & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) == SOCK_STREAM) {
-      table.set(fd, Slot(is_file_number(fd) ? Kind::ordinary : Kind::fresh, nullptr));
+      table.set(fd, Slot(Kind::fresh, nullptr));
       table.note_highest(fd);
     }
   }
