@@ -61,14 +61,26 @@ pid_t do_vfork() {
   return child;
 }
 
+// `fd` is the kernel's number, and may be that behind an ID.
+void leave_number(int fd) noexcept {
+  if (table.find(fd).kind() != Kind::hidden) {
+    leave_to_kernel(fd);
+    return;
+  }
+  for (int i = 0; i < table.ids_in_use(); ++i) {
+    const int id = DescriptorTable::kFirstId - i;
+    if (table.kernel_fd(id) == fd) leave_to_kernel(id);
+  }
+}
+
 // File actions give the child other numbers for what it inherits, and the copy is open in the new
 // program also where the original is not.
 void prepare_spawn(const posix_spawn_file_actions_t* actions) noexcept {
   prepare_exec();
   if (table.size() == 0 || actions == nullptr || actions->__used == 0) return;
-  if (for_each_duplicated(*actions, [](int fd) { leave_to_kernel(fd); })) return;
+  if (for_each_duplicated(*actions, leave_number)) return;
   const int end = table.highest();
-  for (int fd = 0; fd < end; ++fd) leave_to_kernel(fd);
+  for (int fd = 0; fd < end; ++fd) leave_number(fd);
 }
 
 // execl() and its kin pass the arguments one by one (exec(3)).

@@ -123,6 +123,10 @@ TEST_P(Exec, UnderEachOfItsNamesPassesTheConnectionOn) {
       [] { ::execve("/bin/cat", arguments, environ); },
       [] { ::execvpe("cat", arguments, environ); },
       [] { ::fexecve(::open("/bin/cat", O_RDONLY | O_CLOEXEC), arguments, environ); },
+      [] { ::execveat(AT_FDCWD, "/bin/cat", arguments, environ, 0); },
+      [] {
+        ::execveat(::open("/bin/cat", O_PATH | O_CLOEXEC), "", arguments, environ, AT_EMPTY_PATH);
+      },
   };
   std::size_t offset = 0;
   for (const auto& name : names) {
@@ -234,6 +238,81 @@ TEST_P(Exec, ByPosixSpawnPassesTheConnectionOn) {
   ::posix_spawn_file_actions_destroy(&actions);
   ASSERT_EQ(write_all(peer(), "later"), 5U);
   EXPECT_EQ(read_exactly(mine(), 5), "later");
+}
+
+// Spawns `arguments` with `actions`, both ends being close-on-exec here.
+pid_t spawn(const posix_spawn_file_actions_t& actions, char* const* arguments) {
+  pid_t pid = -1;
+  EXPECT_EQ(::posix_spawnp(&pid, arguments[0], &actions, nullptr, arguments, environ), 0);
+  return pid;
+}
+
+TEST_P(Exec, BySpawnMayPutACloseOnExecConnectionOnOtherNumbers) {
+  ASSERT_EQ(::fcntl(mine(), F_SETFD, FD_CLOEXEC), 0);
+  ASSERT_EQ(::fcntl(peer(), F_SETFD, FD_CLOEXEC), 0);
+  const TemporaryDirectory directory;
+  const std::string errors = directory.path("errors");
+  const UniqueFd folder(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  posix_spawn_file_actions_t actions;
+  ASSERT_EQ(::posix_spawn_file_actions_init(&actions), 0);
+  // More actions than the first allocation holds, of every kind.
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_EQ(::posix_spawn_file_actions_addopen(&actions, 2, errors.c_str(),
+                                                 O_WRONLY | O_CREAT | O_APPEND, 0600),
+              0);
+  }
+  ASSERT_EQ(::posix_spawn_file_actions_adddup2(&actions, mine(), STDIN_FILENO), 0);
+  ASSERT_EQ(::posix_spawn_file_actions_adddup2(&actions, mine(), STDOUT_FILENO), 0);
+  ASSERT_EQ(::posix_spawn_file_actions_addfchdir_np(&actions, folder.get()), 0);
+  ASSERT_EQ(::posix_spawn_file_actions_addchdir_np(&actions, "/"), 0);
+  ASSERT_EQ(::posix_spawn_file_actions_addclosefrom_np(&actions, 3), 0);
+  char name[] = "cat";
+  char* const arguments[] = {name, nullptr};
+  const pid_t pid = spawn(actions, arguments);
+  ::posix_spawn_file_actions_destroy(&actions);
+  for (std::size_t i = 0; i < 50; ++i) expect_echo(peer(), i * 100, 100);
+  expect_echo(peer(), 0, 300000);
+  ::kill(pid, SIGTERM);
+  EXPECT_EQ(wait_for_exit(pid), 128 + SIGTERM);
+  warm_up(mine(), peer());
+  mine_.reset();
+  EXPECT_EQ(read_once(peer(), 10), "");
+}
+
+TEST_P(Exec, BySpawnMayTakeACloseOnExecFlagAway) {
+  // A dup2() action onto the number itself (posix_spawn_file_actions_adddup2(3)).
+  const UniqueFd fixed(::dup2(mine(), kFixed));
+  ASSERT_EQ(::fcntl(mine(), F_SETFD, FD_CLOEXEC), 0);
+  ASSERT_EQ(::fcntl(peer(), F_SETFD, FD_CLOEXEC), 0);
+  ASSERT_EQ(::fcntl(kFixed, F_SETFD, FD_CLOEXEC), 0);
+  posix_spawn_file_actions_t actions;
+  ASSERT_EQ(::posix_spawn_file_actions_init(&actions), 0);
+  ASSERT_EQ(::posix_spawn_file_actions_adddup2(&actions, kFixed, kFixed), 0);
+  char name[] = "sh";
+  char option[] = "-c";
+  char command[] = "read line <&9; echo got $line >&9";
+  char* const arguments[] = {name, option, command, nullptr};
+  const pid_t pid = spawn(actions, arguments);
+  ::posix_spawn_file_actions_destroy(&actions);
+  ASSERT_EQ(write_all(peer(), "a line\n"), 7U);
+  EXPECT_EQ(read_exactly(peer(), 11), "got a line\n");
+  EXPECT_EQ(wait_for_exit(pid), 0);
+}
+
+TEST_P(Exec, BySpawnThatTakesNothingLeavesTheConnectionAsItIs) {
+  ASSERT_EQ(::fcntl(mine(), F_SETFD, FD_CLOEXEC), 0);
+  ASSERT_EQ(::fcntl(peer(), F_SETFD, FD_CLOEXEC), 0);
+  const UniqueFd file(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  posix_spawn_file_actions_t actions;
+  ASSERT_EQ(::posix_spawn_file_actions_init(&actions), 0);
+  ASSERT_EQ(::posix_spawn_file_actions_adddup2(&actions, file.get(), STDOUT_FILENO), 0);
+  char name[] = "true";
+  char* const arguments[] = {name, nullptr};
+  EXPECT_EQ(wait_for_exit(spawn(actions, arguments)), 0);
+  ::posix_spawn_file_actions_destroy(&actions);
+  warm_up(mine(), peer());
+  // It is not taken back for nothing.
+  EXPECT_EQ(accelerated_segments() > 0, preloaded());
 }
 
 TEST_P(Exec, BySpawnThatClosesItLeavesItToTheParent) {
