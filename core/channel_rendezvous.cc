@@ -371,7 +371,9 @@ void Channel::receive_from_ring_now() noexcept {
   auto& receiving = side_->receiving;
   // Another thread may still be inside make_offer(): the client is that fast.
   LockScope offer(side_->sending.lock, is_exclusive());
-  if (view_.page == nullptr || receiving.cut.load(relaxed) != 0) return;
+  if (view_.page == nullptr || receives_from_ring()) return;
+  // It may have been in the ring before, and stepped aside (note_calm()); positions go on.
+  receiving.cut.store(0, relaxed);
   if (phase() == Phase::offered) set_phase(Phase::established);
   in().consumer.mode.store(word_of(Mode::ring), relaxed);
   receiving.mode.store(word_of(Mode::ring), release);

@@ -1108,6 +1108,24 @@ TEST_F(BackToTheKernel, ForAWhileAndBackToTheRing) {
   EXPECT_TRUE(client_.channel().is_plain());
 }
 
+TEST_F(Channels, OneWayTrafficReturnsToTheRingToo) {
+  // The client never writes and the server never reads, so neither has a part in the return but to
+  // go on.
+  for (int i = 0; i < 9; ++i) Pair::ping(server_, client_);
+  ASSERT_TRUE(client_.receives_from_ring());
+  ASSERT_FALSE(server_.receives_from_ring());
+  std::uint64_t sent = 0;
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_TRUE(server_.sends_to_ring()) << round;
+    server_.channel().step_aside(server_.fd());
+    for (int i = 0; i < 400; ++i) {
+      ASSERT_EQ(server_.try_send(stream_bytes(sent, 100)).bytes, 100U);
+      ASSERT_TRUE(is_stream(client_.receive_exactly(100), sent));
+      sent += 100;
+    }
+  }
+}
+
 TEST_F(BackToTheKernel, NewHolderFindsNothingButData) {
   // What exec() does to the client: the next program reads and writes the bare socket.
   ASSERT_EQ(server_.try_send("one ").bytes, 4U);
