@@ -36,7 +36,7 @@ inline bool is_bad_address(const void* base, std::size_t size) noexcept {
 [[nodiscard]] bool copy_from_application(void* to, const void* from, std::size_t size) noexcept;
 [[nodiscard]] bool copy_to_application(void* to, const void* from, std::size_t size) noexcept;
 
-// As copy_from_application(), where there may be no handler yet. A system call then.
+// As copy_from_application(), where there may be no handler yet. A system call for each page then.
 [[nodiscard]] bool copy_early(void* to, const void* from, std::size_t size) noexcept;
 
 template <class T>

@@ -398,10 +398,8 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
   act_on_cancellation();
   channel.note_user(fd);
 
-  const std::size_t wanted = [&] {
-    return check_parts(message) == 0 ? total_size(message) : std::size_t{0};
-  }();
   if (const int error = check_parts(message); error != 0) return fail(error);
+  const std::size_t wanted = total_size(message);
   if ((flags & MSG_OOB) != 0) {
     // A ring knows no urgent byte: it comes by the socket, where the kernel finds it out of turn.
     channel.retire(fd);
