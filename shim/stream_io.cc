@@ -8,6 +8,7 @@
 
 #include "core/fault.h"
 #include "core/sys.h"
+#include "shim/call_signal.h"
 #include "shim/epoll_set.h"
 #include "shim/real.h"
 
@@ -62,9 +63,16 @@ std::uint64_t timeout_of(int fd, int option, std::atomic<std::uint64_t>& cached)
   return value;
 }
 
-Wake nap(std::uint64_t nanoseconds) {
+// A signal ended a sleep of ours that the kernel never restarts, within a call that it might
+// restart: one without a time limit, that has moved nothing yet (signal(7)). If all handlers asked
+// for that, so did the one that ran.
+Wake after_signal(bool restartable) noexcept {
+  return restartable && every_handler_restarts() ? Wake::look_again : Wake::interrupted;
+}
+
+Wake nap(std::uint64_t nanoseconds, bool restartable) {
   const timespec time{0, static_cast<long>(nanoseconds)};
-  return real::ppoll(nullptr, 0, &time, nullptr) < 0 ? Wake::interrupted : Wake::look_again;
+  return real::ppoll(nullptr, 0, &time, nullptr) < 0 ? after_signal(restartable) : Wake::look_again;
 }
 
 // Ends a sleep however it is left: also when the thread is cancelled in it.
@@ -134,7 +142,7 @@ Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool rest
 // Takes the bells off the socket before a sleep, so that the sleep lasts. Where other threads may
 // not have seen them yet, gives those a moment. A sleep that is itself a consuming recv(2) needs
 // none of it.
-Wake clear_bells(Channel& channel, int fd, bool consuming) {
+Wake clear_bells(Channel& channel, int fd, bool consuming, bool restartable) {
   if (consuming || !channel.receives_from_ring()) return Wake::look_again;
   for (int naps = 0;; ++naps) {
     {
@@ -142,7 +150,7 @@ Wake clear_bells(Channel& channel, int fd, bool consuming) {
       if (lock.hold() == Hold::nested || !channel.receives_from_ring()) return Wake::look_again;
       if (channel.look_at_socket(fd, naps >= kPatientNaps)) return Wake::look_again;
     }
-    if (nap(kNapNs) == Wake::interrupted) return Wake::interrupted;
+    if (nap(kNapNs, restartable) == Wake::interrupted) return Wake::interrupted;
   }
 }
 
@@ -150,8 +158,9 @@ Wake wait_for_data(Channel& channel, int fd, std::uint64_t deadline, bool restar
   if (channel.waiter.wait(channel.peer_cpu(), [&] { return channel.may_receive(); })) {
     return Wake::look_again;
   }
-  const bool consuming = channel.is_exclusive() && deadline == 0 && restartable;
-  if (clear_bells(channel, fd, consuming) == Wake::interrupted) return Wake::interrupted;
+  const bool untimed = deadline == 0 && restartable;
+  const bool consuming = channel.is_exclusive() && untimed;
+  if (clear_bells(channel, fd, consuming, untimed) == Wake::interrupted) return Wake::interrupted;
   if (!channel.arm_data()) return Wake::look_again;
   return sleep_on_socket(channel, fd, deadline, restartable);
 }
@@ -160,13 +169,14 @@ Wake wait_for_space(Channel& channel, int fd, std::uint64_t deadline, bool resta
   if (channel.waiter.wait(channel.peer_cpu(), [&] { return channel.may_send(); })) {
     return Wake::look_again;
   }
+  const bool untimed = deadline == 0 && restartable;
   if (!channel.receives_from_ring()) {
     // What lies on the socket is data, not bells, and the peer can't ring yet: look now and then.
     if (deadline != 0 && sys::now_ns() >= deadline) return Wake::timed_out;
-    return nap(kNapNs * 4);
+    return nap(kNapNs * 4, untimed);
   }
-  const bool consuming = channel.is_exclusive() && deadline == 0 && restartable;
-  if (clear_bells(channel, fd, consuming) == Wake::interrupted) return Wake::interrupted;
+  const bool consuming = channel.is_exclusive() && untimed;
+  if (clear_bells(channel, fd, consuming, untimed) == Wake::interrupted) return Wake::interrupted;
   if (!channel.arm_space()) return Wake::look_again;
   if (channel.is_exclusive()) return sleep_on_socket(channel, fd, deadline, restartable);
   // Another thread may take this direction back to the kernel, which makes nothing readable here:
@@ -174,6 +184,7 @@ Wake wait_for_space(Channel& channel, int fd, std::uint64_t deadline, bool resta
   const std::uint64_t soon = sys::now_ns() + kSharedSleepNs;
   const bool bounded = deadline == 0 || soon < deadline;
   const Wake wake = sleep_on_socket(channel, fd, bounded ? soon : deadline, restartable);
+  if (wake == Wake::interrupted) return after_signal(untimed);
   return bounded && wake == Wake::timed_out ? Wake::look_again : wake;
 }
 
@@ -309,7 +320,7 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
     }
     if (crowded) {
       if (!may_block) return {fail(EAGAIN), false};
-      nap(kNapNs);
+      if (nap(kNapNs, deadline == 0) == Wake::interrupted) return {fail(EINTR), false};
       return {0, true};
     }
     if (got < 0 && errno == EAGAIN && may_block) {
@@ -550,7 +561,7 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
     if ((flags & MSG_OOB) != 0) channel.retire(fd);
     while (!channel.before_ancillary_send()) {
       channel.step_aside(fd);
-      if (channel.sends_to_ring() && nap(kNapNs) == Wake::interrupted) return fail(EINTR);
+      if (channel.sends_to_ring() && nap(kNapNs, true) == Wake::interrupted) return fail(EINTR);
     }
     return send_by_kernel(endpoint, message, flags);
   } else if (message.msg_namelen != 0 && channel.sends_to_ring()) {

@@ -1,5 +1,6 @@
 // Signals and cancellation: calls that are interrupted, resumed, jumped out of, and handlers that
 // use connections themselves.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -186,6 +187,62 @@ TEST_P(Resumed, WriteGoesOnAfterASignalWithRestart) {
   fill(connection.mine.get());
   {
     const PeriodicAlarm alarm(40);
+    EXPECT_EQ(::write(connection.mine.get(), "x", 1), 1);
+  }
+  EXPECT_GE(signals_seen, 1);
+  connection.mine.reset();
+  EXPECT_EQ(connection.peer.wait(), 0);
+}
+
+// A thread beside, that no signal is for.
+class IdleThread {
+ public:
+  IdleThread() {
+    const ScopedBlock block(SIGALRM);
+    thread_ = std::thread([this] { EXPECT_EQ(read_once(pipe_[0], 1), ""); });
+  }
+  IdleThread(const IdleThread&) = delete;
+  IdleThread& operator=(const IdleThread&) = delete;
+  ~IdleThread() {
+    ::close(pipe_[1]);
+    thread_.join();
+    ::close(pipe_[0]);
+  }
+
+ private:
+  int pipe_[2] = {-1, -1};
+  int made_ = ::pipe2(pipe_, O_CLOEXEC);
+  std::thread thread_;
+};
+
+TEST_P(Resumed, ReadGoesOnBesideOtherThreads) {
+  ForkedConnection connection = connect_to([](int fd) {
+    sleep_for(300);
+    EXPECT_EQ(write_all(fd, "late"), 4U);
+  });
+  const IdleThread idle;
+  const ScopedHandler handler(SIGALRM, count_signal, SA_RESTART);
+  char bytes[10] = {};
+  {
+    const PeriodicAlarm alarm(1);
+    EXPECT_EQ(::read(connection.mine.get(), bytes, 10), 4);
+  }
+  EXPECT_STREQ(bytes, "late");
+  EXPECT_GE(signals_seen, 1);
+}
+
+TEST_P(Resumed, WriteGoesOnBesideOtherThreads) {
+  ForkedConnection connection = connect_to([](int fd) {
+    sleep_for(300);
+    std::size_t got = 0;
+    while (const std::size_t n = read_once(fd, 100000).size()) got += n;
+    EXPECT_GT(got, 100000U);
+  });
+  const ScopedHandler handler(SIGALRM, count_signal, SA_RESTART);
+  fill(connection.mine.get());
+  {
+    const IdleThread idle;
+    const PeriodicAlarm alarm(1);
     EXPECT_EQ(::write(connection.mine.get(), "x", 1), 1);
   }
   EXPECT_GE(signals_seen, 1);

@@ -81,6 +81,7 @@ class Watchdog : public testing::EmptyTestEventListener {
     void* frame = nullptr;
     ::backtrace(&frame, 1);  // loads what it needs now, not in the handler
     struct sigaction action {};
+    action.sa_flags = SA_RESTART;  // it ends the test, and must not disturb one that goes on
     action.sa_handler = end_the_run;
     ::sigaction(watchdog_signal(), &action, nullptr);
     speaking_ = create_timer(watchdog_signal());
