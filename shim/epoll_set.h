@@ -17,44 +17,25 @@
 
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/single_threaded.h>
 
 #include <atomic>
 #include <cstdint>
 
 #include "core/robust_lock.h"
 #include "core/wakeup.h"
+#include "shim/epoll_member.h"
+#include "shim/pool.h"
 
 namespace tssx {
 
-class Channel;
-struct Endpoint;
-class EpollSet;
+// What the kernel tells unasked.
+inline constexpr std::uint32_t kAlways = EPOLLHUP | EPOLLERR;
+inline constexpr std::uint32_t kEnds = EPOLLHUP | EPOLLRDHUP | EPOLLERR;
+inline constexpr std::uint32_t kReadable = EPOLLIN | EPOLLRDNORM;
+inline constexpr std::uint32_t kWritable = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND;
 
-struct Member {
-  std::atomic<std::uint32_t> taken;
-  std::uint32_t generation;  // of this slot; part of the tag
-  EpollSet* set;
-  Endpoint* endpoint;  // null while the socket is not connected
-  Member* next_of_endpoint;
-  Member* next_of_set;
-  Member* previous_of_set;
-  Member* next_hot;
-  Member* previous_hot;
-  int fd;  // the application's number or ID
-  int kernel_fd;
-  std::uint32_t events;  // as the application asked
-  std::uint64_t data;
-  bool managed;  // the kernel's registration is ours
-  bool hot;
-  bool disabled;     // EPOLLONESHOT has fired
-  bool fresh;        // just added or modified: report once whatever the edges say
-  bool kernel_edge;  // the kernel reported something since the last look
-  std::uint32_t socket_events;
-  std::uint32_t misses;
-  std::uint32_t ended;  // HUP, RDHUP and ERR told already (edge-triggered)
-  std::uint64_t seen_head;
-  std::uint64_t seen_tail;
-};
+inline bool is_exclusive_process() noexcept { return __libc_single_threaded != 0; }
 
 class EpollSet {
  public:
@@ -129,8 +110,11 @@ class EpollSet {
   Waiter waiter_;
 };
 
-// False without memory: then no set has members of ours, and no endpoint in a set is accelerated.
-bool open_members() noexcept;
+// Every set of the process, for those who visit them all.
+extern Pool<EpollSet, 16, 1024> sets;
+
+// Moves whenever bells were consumed outside of the sets: see look_again().
+extern std::atomic<std::uint64_t> attention;
 
 EpollSet* open_set(int epfd) noexcept;
 void drop_set(EpollSet* set) noexcept;

@@ -1,0 +1,62 @@
+// A member of an epoll set that may be ours, and the tag by which the kernel names it to us.
+//
+// Members live in one array that is mapped at the start and never given back, so a tag of a member
+// that is gone leads to a slot of another generation, never to unmapped memory.
+//
+// Thread safety: take_member() and give_member() are lock-free; a member's fields are guarded by
+// its set's lock, `next_of_endpoint` by the endpoint's as well. May be called from: anywhere; no
+// malloc.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace tssx {
+
+struct Endpoint;
+class EpollSet;
+
+struct Member {
+  std::atomic<std::uint32_t> taken;
+  std::uint32_t generation;  // of this slot; part of the tag
+  EpollSet* set;
+  Endpoint* endpoint;  // null while the socket is not connected
+  Member* next_of_endpoint;
+  Member* next_of_set;
+  Member* previous_of_set;
+  Member* next_hot;
+  Member* previous_hot;
+  int fd;  // the application's number or ID
+  int kernel_fd;
+  std::uint32_t events;  // as the application asked
+  std::uint64_t data;
+  bool managed;  // the kernel's registration is ours
+  bool hot;
+  bool disabled;     // EPOLLONESHOT has fired
+  bool fresh;        // just added or modified: report once whatever the edges say
+  bool kernel_edge;  // the kernel reported something since the last look
+  std::uint32_t socket_events;
+  std::uint32_t misses;
+  std::uint32_t ended;  // HUP, RDHUP and ERR told already (edge-triggered)
+  std::uint64_t seen_head;
+  std::uint64_t seen_tail;
+};
+
+// The tag that belongs to no member, but to the eventfd that wakes a set's sleepers.
+inline constexpr std::uint32_t kKickIndex = (1U << 20U) - 1;
+
+// False without memory: then no set has members of ours, and no endpoint in a set is accelerated.
+bool open_members() noexcept;
+
+// nullptr when all are in use.
+Member* take_member() noexcept;
+void give_member(Member& member) noexcept;
+
+std::uint64_t tag_of(std::uint32_t index, std::uint32_t generation) noexcept;
+std::uint64_t tag_of(const Member& member) noexcept;
+bool is_tag(std::uint64_t data) noexcept;
+std::uint32_t index_of(std::uint64_t tag) noexcept;
+// nullptr if the tag is stale: of a member that was removed.
+Member* member_of(std::uint64_t tag, const EpollSet* set) noexcept;
+
+}  // namespace tssx
