@@ -24,25 +24,20 @@ int note_set(int epfd) noexcept {
 constexpr int kMaxEvents = static_cast<int>(0x7fffffffU / sizeof(epoll_event));  // EP_MAX_EVENTS
 constexpr size_t kMaskSize = 8;  // of the kernel's signal sets, in bytes
 
-EpollSet* set_of(int epfd) noexcept {
-  const Slot slot = table.find(epfd);
-  return slot.kind() == Kind::epoll ? slot.as<EpollSet>() : nullptr;
-}
-
-// A set with members of ours, and arguments that the kernel would accept.
-EpollSet* managed_set(int epfd, const epoll_event* events, int maximum) noexcept {
-  EpollSet* set = set_of(epfd);
-  if (set == nullptr || !set->has_members() || maximum <= 0 || maximum > kMaxEvents ||
+// A set that we know, and arguments that the kernel would accept.
+EpollSetRef known_set(int epfd, const epoll_event* events, int maximum) noexcept {
+  if (table.size() == 0 || maximum <= 0 || maximum > kMaxEvents ||
       is_kernel_address(events, static_cast<size_t>(maximum) * sizeof *events)) {
-    return nullptr;
+    return {};
   }
-  return set;
+  return EpollSetRef(epfd);
 }
 
 // Waits for as many events as there is memory for: the kernel tells those too, and says EFAULT only
 // where that is none (ep_send_events()).
-int wait_managed(EpollSet& set, int epfd, epoll_event* events, int maximum, std::uint64_t timeout,
-                 const sigset_t* mask) {
+int wait_in(EpollSet& set, epoll_event* events, int maximum, std::uint64_t timeout,
+            const sigset_t* mask) {
+  if (!set.has_members()) return set.wait_unused(events, maximum, timeout, mask);
   if (faults_are_caught()) {
     sigset_t copy;
     const size_t room =
@@ -54,17 +49,7 @@ int wait_managed(EpollSet& set, int epfd, epoll_event* events, int maximum, std:
     }
     maximum = static_cast<int>(room);
   }
-  return set.wait(epfd, events, maximum, timeout, mask);
-}
-
-// What libc's epoll_wait() said of a set that had no member of ours. One may have come meanwhile.
-template <class Again>
-int checked(int epfd, epoll_event* events, int maximum, int count, Again&& again) {
-  if (count <= 0 || table.size() == 0) return count;
-  EpollSet* set = managed_set(epfd, events, maximum);
-  if (set == nullptr) return count;
-  const int told = set->translate(events, count);
-  return told != 0 ? told : again(*set);
+  return set.wait(events, maximum, timeout, mask);
 }
 
 std::uint64_t from_milliseconds(int timeout) noexcept {
@@ -86,16 +71,14 @@ TSSX_INTERPOSED int epoll_create1(int flags) noexcept {
 TSSX_INTERPOSED int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) noexcept {
   real::ensure();
   if (table.size() == 0) return real::epoll_ctl(table.kernel_fd(epfd), operation, fd, event);
-  EpollSet* set = set_of(epfd);
-  if (set == nullptr) {
+  EpollSetRef set(epfd);
+  if (!set) {
     // A set that this process inherited over exec, or that was made before we could see it.
     const Kind kind = table.find(fd).kind();
-    if (kind != Kind::endpoint && kind != Kind::fresh && kind != Kind::marked) {
-      return real::epoll_ctl(table.kernel_fd(epfd), operation, table.kernel_fd(fd), event);
-    }
     if (operation == EPOLL_CTL_ADD && kind == Kind::endpoint) {
-      EndpointRef endpoint(fd);
-      if (endpoint) endpoint.channel().retire(endpoint.fd());
+      const int saved = errno;
+      if (EndpointRef endpoint(fd); endpoint) endpoint.channel().leave_for_good(endpoint.fd());
+      errno = saved;
     }
     return real::epoll_ctl(table.kernel_fd(epfd), operation, table.kernel_fd(fd), event);
   }
@@ -111,35 +94,29 @@ TSSX_INTERPOSED int epoll_ctl(int epfd, int operation, int fd, epoll_event* even
 
 TSSX_INTERPOSED int epoll_wait(int epfd, epoll_event* events, int maximum, int timeout) {
   real::ensure();
-  if (EpollSet* set = managed_set(epfd, events, maximum)) {
-    return wait_managed(*set, epfd, events, maximum, from_milliseconds(timeout), nullptr);
+  EpollSetRef set = known_set(epfd, events, maximum);
+  if (!set || set->stays_unused()) {
+    return real::epoll_wait(table.kernel_fd(epfd), events, maximum, timeout);
   }
-  return checked(
-      epfd, events, maximum, real::epoll_wait(table.kernel_fd(epfd), events, maximum, timeout),
-      [&](EpollSet& set) {
-        return wait_managed(set, epfd, events, maximum, from_milliseconds(timeout), nullptr);
-      });
+  return wait_in(*set, events, maximum, from_milliseconds(timeout), nullptr);
 }
 
 TSSX_INTERPOSED int epoll_pwait(int epfd, epoll_event* events, int maximum, int timeout,
                                 const sigset_t* mask) {
   real::ensure();
-  if (EpollSet* set = managed_set(epfd, events, maximum)) {
-    return wait_managed(*set, epfd, events, maximum, from_milliseconds(timeout), mask);
+  EpollSetRef set = known_set(epfd, events, maximum);
+  if (!set || set->stays_unused()) {
+    return real::epoll_pwait(table.kernel_fd(epfd), events, maximum, timeout, mask);
   }
-  return checked(
-      epfd, events, maximum,
-      real::epoll_pwait(table.kernel_fd(epfd), events, maximum, timeout, mask), [&](EpollSet& set) {
-        return wait_managed(set, epfd, events, maximum, from_milliseconds(timeout), mask);
-      });
+  return wait_in(*set, events, maximum, from_milliseconds(timeout), mask);
 }
 
 TSSX_INTERPOSED int epoll_pwait2(int epfd, epoll_event* events, int maximum,
                                  const timespec* timeout, const sigset_t* mask) {
   real::ensure();
-  EpollSet* set = managed_set(epfd, events, maximum);
+  EpollSetRef set = known_set(epfd, events, maximum);
   timespec time{};
-  if (set == nullptr ||
+  if (!set || set->stays_unused() ||
       (timeout != nullptr && (!copy_early(&time, timeout, sizeof time) || time.tv_sec < 0 ||
                               time.tv_nsec < 0 || time.tv_nsec >= 1'000'000'000))) {
     return real::epoll_pwait2(table.kernel_fd(epfd), events, maximum, timeout, mask);
@@ -148,5 +125,5 @@ TSSX_INTERPOSED int epoll_pwait2(int epfd, epoll_event* events, int maximum,
                                   ? EpollSet::kForever
                                   : static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000U +
                                         static_cast<std::uint64_t>(time.tv_nsec);
-  return wait_managed(*set, epfd, events, maximum, limit, mask);
+  return wait_in(*set, events, maximum, limit, mask);
 }

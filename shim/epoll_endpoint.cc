@@ -5,93 +5,194 @@
 #include <new>
 
 #include "core/channel.h"
-#include "shim/endpoint.h"
+#include "core/sys.h"
+#include "shim/descriptor_table.h"
+#include "shim/endpoint_pool.h"
 #include "shim/epoll_set.h"
 #include "shim/real.h"
 
 namespace tssx {
 
 std::atomic<std::uint64_t> attention{0};
+std::atomic<bool> moves_pending{false};
+
+namespace {
+
+// Is `fd` the endpoint's own socket still? The number may have been closed while a duplicate was
+// open, and be another file's by now. The mark tells: only this connection bears it.
+bool is_socket_of(const Channel& channel, int fd) noexcept {
+  sockaddr_un name{};
+  socklen_t length = sizeof name;
+  const long call = channel.role() == Role::client ? SYS_getsockname : SYS_getpeername;
+  if (sys::call(call, fd, sys::word(&name), sys::word(&length)) != 0) return false;
+  Nonce nonce{};
+  return parse_mark(name, length, &nonce) == Mark::ours && nonce == channel.nonce();
+}
+
+}  // namespace
 
 void detach_endpoint(Endpoint& endpoint) noexcept {
   if (endpoint.members.load(std::memory_order_acquire) == nullptr) return;
+  const int saved = errno;
   LockScope lock(endpoint.members_lock, is_exclusive_process());
-  // Another process that holds the endpoint may share the set: its registration must stay.
   const bool last = endpoint.channel.side().holders.load(std::memory_order_acquire) == 1;
   while (Member* member = endpoint.members.load(std::memory_order_relaxed)) {
     EpollSet& set = *member->set;
     LockScope inner(set.lock_, is_exclusive_process());
-    if (last) real::epoll_ctl(set.fd_, EPOLL_CTL_DEL, member->kernel_fd, nullptr);
+    if (is_socket_of(endpoint.channel, member->kernel_fd)) {
+      if (last) {
+        set.unregister(*member);
+      } else if (set.is_keeper()) {
+        // Another process has the connection open, so the kernel would go on telling its events, by
+        // the application's own data.
+        endpoint.channel.leave_for_good(member->kernel_fd);
+        set.give_back(*member);
+      }
+    }
     set.forget(*member);
   }
+  errno = saved;
 }
 
 void move_registrations(Endpoint& endpoint) noexcept {
   const int saved = errno;
   LockScope lock(endpoint.members_lock, is_exclusive_process());
-  const bool established = endpoint.channel.is_established();
-  endpoint.managed.store(established, std::memory_order_relaxed);
+  // Until the incoming direction has moved as well, every call on the endpoint comes here: a member
+  // that is cold because its socket tells, must be hot once the ring does.
+  endpoint.managed.store(endpoint.channel.is_established() && endpoint.channel.receives_from_ring(),
+                         std::memory_order_relaxed);
   for (Member* at = endpoint.members.load(std::memory_order_relaxed); at != nullptr;
-       at = at->next_of_endpoint) {
+       at = at->next_of_owner) {
     EpollSet& set = *at->set;
     LockScope inner(set.lock_, is_exclusive_process());
-    if (at->managed == established) continue;
-    at->managed = established;
-    at->fresh = true;
-    set.register_in_kernel(EPOLL_CTL_MOD, *at);
-    if (established && !at->disabled) {
-      set.make_hot(*at);
-      if (set.sleepers_.load(std::memory_order_seq_cst) != 0 || set.nested_) {
-        if (!set.arm_all()) set.kick();
-      }
-    } else {
-      set.make_cold(*at);
-    }
+    set.settle_mode(*at);
+    set.wake_for_change();
   }
   errno = saved;
 }
 
-void adopt_registrations(int fd, Endpoint& endpoint) noexcept {
-  sets.for_each([&](EpollSet& set) {
-    if (!set.has_members()) return;
-    LockScope outer(endpoint.members_lock, is_exclusive_process());
-    LockScope lock(set.lock_, is_exclusive_process());
-    for (Member* at = set.members_; at != nullptr; at = at->next_of_set) {
-      if (at->fd != fd || at->endpoint != nullptr) continue;
-      at->endpoint = &endpoint;
-      at->next_of_endpoint = endpoint.members.load(std::memory_order_relaxed);
-      endpoint.members.store(at, std::memory_order_release);
+void move_pending_registrations() noexcept {
+  if (!moves_pending.exchange(false, std::memory_order_acq_rel)) return;
+  endpoints.for_each([](Endpoint& endpoint) {
+    if (endpoint.members.load(std::memory_order_acquire) == nullptr) return;
+    std::uint32_t held = endpoint.references.load(std::memory_order_relaxed);
+    do {
+      if (held == 0) return;
+    } while (!endpoint.references.compare_exchange_weak(held, held + 1, std::memory_order_acquire));
+    if (endpoint.managed.load(std::memory_order_relaxed) != endpoint.channel.is_established()) {
+      move_registrations(endpoint);
     }
+    drop_reference(endpoint);
   });
 }
 
-// Called with a channel's lock held, so it takes no lock of a set: it leaves word, and wakes who
-// may have to read it.
+void adopt_registrations(int fd, Endpoint& endpoint) noexcept {
+  const int saved = errno;
+  sets.for_each([&](EpollSet& set) {
+    if (set.loose_ == nullptr) return;
+    LockScope outer(endpoint.members_lock, is_exclusive_process());
+    LockScope lock(set.lock_, is_exclusive_process());
+    for (Member* at = set.loose_; at != nullptr;) {
+      Member* member = at;
+      at = at->next_of_owner;
+      if (member->fd != fd) continue;
+      // Of this very socket, or left behind by an earlier one of the same number? The kernel knows.
+      if (set.register_again(*member) != 0) {
+        set.forget(*member);
+        continue;
+      }
+      set.unlink_loose(*member);
+      member->endpoint = &endpoint;
+      member->next_of_owner = endpoint.members.load(std::memory_order_relaxed);
+      endpoint.members.store(member, std::memory_order_release);
+      set.settle_mode(*member);
+    }
+  });
+  errno = saved;
+}
+
+// Both leave word, and wake who may have to read it. seq_cst, between the word and the look for
+// sleepers; pairs with SetStay and the last look in wait(). They wait for no lock, as they are
+// called under a channel's or a set's.
+
+void poke(Member& member) noexcept {
+  EpollSet& set = *member.set;
+  if (!member.poked.exchange(true, std::memory_order_acq_rel)) {
+    Member* first = set.poked_.load(std::memory_order_relaxed);
+    do {
+      member.next_poked = first;
+    } while (!set.poked_.compare_exchange_weak(first, &member, std::memory_order_seq_cst));
+  }
+  if (set.sleepers_.load(std::memory_order_seq_cst) != 0 || set.front() >= 0) set.nudge();
+}
+
+void poke_all() noexcept {
+  attention.fetch_add(1, std::memory_order_seq_cst);
+  sets.for_each([](EpollSet& set) {
+    if (set.sleepers_.load(std::memory_order_seq_cst) != 0 || set.front() >= 0) set.nudge();
+  });
+}
+
 void look_again(void* context) noexcept {
   auto* endpoint = static_cast<Endpoint*>(context);
   if (endpoint->members.load(std::memory_order_acquire) == nullptr) return;
+  if (endpoint->members_lock.try_acquire()) {
+    for (Member* at = endpoint->members.load(std::memory_order_relaxed); at != nullptr;
+         at = at->next_of_owner) {
+      poke(*at);
+    }
+    endpoint->members_lock.release();
+    return;
+  }
+  // Somebody is changing the list; it may be ourselves, further up the stack.
   endpoint->rung.store(true, std::memory_order_relaxed);
-  // seq_cst, between the word and the look for sleepers; pairs with those in wait().
-  attention.fetch_add(1, std::memory_order_seq_cst);
-  sets.for_each([](EpollSet& set) {
-    if (set.sleepers_.load(std::memory_order_seq_cst) != 0 || set.nested_) set.nudge();
-  });
+  poke_all();
 }
 
 // --- around fork ---
 
+// No set's list may be half changed in the child. Several locks at once, in no order that others
+// keep: so none is waited for while others are held.
 void lock_sets() noexcept {
-  sets.for_each([](EpollSet& set) { set.lock_.acquire(is_exclusive_process()); });
+  constexpr int kPatience = 100'000;
+  const std::uint64_t self = thread_token();
+  for (int turn = 0; turn < kPatience; ++turn) {
+    bool all = true;
+    sets.for_each([&](EpollSet& set) {
+      if (!all || set.locked_by_ == self) return;
+      if (set.lock_.try_acquire()) {
+        set.locked_by_ = self;
+      } else {
+        all = false;
+      }
+    });
+    if (all) break;
+    unlock_sets();
+    sys::sched_yield();
+  }
+  share_sets();
 }
 
 void unlock_sets() noexcept {
-  sets.for_each([](EpollSet& set) { set.lock_.release(); });
+  const std::uint64_t self = thread_token();
+  sets.for_each([&](EpollSet& set) {
+    if (set.locked_by_ != self) return;
+    set.locked_by_ = 0;
+    set.lock_.release();
+  });
 }
 
 void reset_sets() noexcept {
+  forget_shared_words();
   sets.for_each([](EpollSet& set) {
     new (&set.lock_) RobustLock();
+    new (&set.memberships_lock_) RobustLock();
+    set.locked_by_ = 0;
+    // Only the forking thread lives on.
     set.sleepers_.store(0, std::memory_order_relaxed);
+    set.set_sleepers_.store(0, std::memory_order_relaxed);
+    set.watchers_.store(0, std::memory_order_relaxed);
+    set.references_.store(1, std::memory_order_relaxed);
   });
 }
 

@@ -47,6 +47,7 @@ void give_member(Member& member) noexcept {
   const std::uint32_t index = static_cast<std::uint32_t>(&member - members);
   member.set = nullptr;
   member.endpoint = nullptr;
+  member.inner = nullptr;
   member.generation = generation;
   member.taken.store(0, std::memory_order_release);
   next_member.store(index, std::memory_order_relaxed);  // reuse warm slots first

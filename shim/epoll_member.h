@@ -4,7 +4,7 @@
 // that is gone leads to a slot of another generation, never to unmapped memory.
 //
 // Thread safety: take_member() and give_member() are lock-free; a member's fields are guarded by
-// its set's lock, `next_of_endpoint` by the endpoint's as well. May be called from: anywhere; no
+// its set's lock, `next_of_owner` by the owner's as well. May be called from: anywhere; no
 // malloc.
 #pragma once
 
@@ -20,30 +20,39 @@ struct Member {
   std::atomic<std::uint32_t> taken;
   std::uint32_t generation;  // of this slot; part of the tag
   EpollSet* set;
-  Endpoint* endpoint;  // null while the socket is not connected
-  Member* next_of_endpoint;
+  // What is a member: an endpoint, another set, or, with neither, a socket that is not connected.
+  Endpoint* endpoint;
+  EpollSet* inner;
+  Member* next_of_owner;  // of the endpoint's or the inner set's list, or of the set's loose ones
   Member* next_of_set;
   Member* previous_of_set;
   Member* next_hot;
   Member* previous_hot;
+  std::atomic<bool> poked;  // on the set's list of those whose bells were taken by somebody else
+  Member* next_poked;
   int fd;  // the application's number or ID
   int kernel_fd;
   std::uint32_t events;  // as the application asked
   std::uint64_t data;
   bool managed;  // the kernel's registration is ours
   bool hot;
-  bool disabled;     // EPOLLONESHOT has fired
-  bool fresh;        // just added or modified: report once whatever the edges say
-  bool kernel_edge;  // the kernel reported something since the last look
+  bool disabled;                // EPOLLONESHOT has fired
+  bool fresh;                   // just added or modified: report once whatever the edges say
+  bool kernel_edge;             // the kernel reported something since the last look
+  bool in_front;                // registered in the set's front rather than in the set
+  std::uint32_t kernel_events;  // of the kernel's registration
   std::uint32_t socket_events;
   std::uint32_t misses;
   std::uint32_t ended;  // HUP, RDHUP and ERR told already (edge-triggered)
   std::uint64_t seen_head;
   std::uint64_t seen_tail;
+  std::uint64_t outside_head;  // as the last look from outside of the set found it
 };
 
-// The tag that belongs to no member, but to the eventfd that wakes a set's sleepers.
+// Tags that belong to no member: of the eventfd that wakes a set's sleepers, and of the
+// application's set in its front.
 inline constexpr std::uint32_t kKickIndex = (1U << 20U) - 1;
+inline constexpr std::uint32_t kSetIndex = kKickIndex - 1;
 
 // False without memory: then no set has members of ours, and no endpoint in a set is accelerated.
 bool open_members() noexcept;

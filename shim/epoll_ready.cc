@@ -4,7 +4,6 @@
 #include "core/sys.h"
 #include "shim/endpoint.h"
 #include "shim/epoll_set.h"
-#include "shim/real.h"
 
 namespace tssx {
 namespace {
@@ -12,49 +11,115 @@ namespace {
 constexpr std::uint32_t kMissesToCool = 4;
 constexpr std::uint32_t kHotEnough = 32;
 
+constexpr int kAsked =
+    POLLIN | POLLRDNORM | POLLRDHUP | POLLPRI | POLLOUT | POLLWRNORM | POLLWRBAND;
+
+std::uint32_t ask_socket(int fd) noexcept {
+  pollfd control{fd, kAsked, 0};
+  const timespec now{0, 0};
+  sys::poll(&control, 1, &now);
+  return static_cast<std::uint32_t>(static_cast<unsigned short>(control.revents));
+}
+
 }  // namespace
+
+void EpollSet::make_hot(Member& member) noexcept {
+  member.misses = 0;
+  if (member.hot) return;
+  member.hot = true;
+  member.next_hot = nullptr;
+  member.previous_hot = hot_last_;
+  (hot_last_ != nullptr ? hot_last_->next_hot : hot_first_) = &member;
+  hot_last_ = &member;
+  hot_count_.fetch_add(1, std::memory_order_seq_cst);  // against a sleeper's last look, see wait()
+}
+
+void EpollSet::make_cold(Member& member) noexcept {
+  if (!member.hot) return;
+  member.hot = false;
+  (member.previous_hot != nullptr ? member.previous_hot->next_hot : hot_first_) = member.next_hot;
+  (member.next_hot != nullptr ? member.next_hot->previous_hot : hot_last_) = member.previous_hot;
+  hot_count_.fetch_sub(1, std::memory_order_relaxed);
+}
 
 // What epoll_wait would tell of a managed member now; 0 for nothing. With `report`, it is told:
 // edges and ONESHOT are used up.
 std::uint32_t EpollSet::look(Member& member, bool report) noexcept {
-  if (member.disabled) return 0;
-  Channel& channel = member.endpoint->channel;
-  std::uint32_t socket_events = member.socket_events & kEnds;
-  if (!channel.receives_from_ring() || !channel.sends_to_ring()) {
-    pollfd control{member.kernel_fd, POLLIN | POLLOUT | POLLRDHUP, 0};
-    const timespec now{0, 0};
-    sys::poll(&control, 1, &now);
-    socket_events = static_cast<std::uint32_t>(control.revents);
-    if (!channel.receives_from_ring() && (socket_events & EPOLLIN) != 0 &&
-        !channel.settle(member.kernel_fd)) {
-      socket_events &= ~kReadable;
-    }
-  }
-  if (channel.receives_from_ring()) {
-    socket_events &= ~kReadable;
-    if (channel.has_old_bells() || (socket_events & EPOLLHUP) != 0 || channel.peer_is_leaving()) {
-      socket_events |= EPOLLIN;  // readiness() drains the socket
-    }
-  }
-  const std::uint64_t head = channel.head_seen();
-  const std::uint64_t tail = channel.tail_seen();
-  const auto state = static_cast<std::uint32_t>(static_cast<unsigned short>(
-      channel.readiness(member.kernel_fd, static_cast<short>(socket_events))));
-  const std::uint32_t wanted = state & (member.events | kAlways);
-  if ((member.events & EPOLLET) == 0) {
-    if (wanted != 0 && report && (member.events & EPOLLONESHOT) != 0) member.disabled = true;
-    if (report) member.fresh = member.kernel_edge = false;
-    return wanted;
-  }
-  const std::uint32_t ends = state & kEnds;
-  const bool edge =
-      member.fresh || head != member.seen_head ||
-      (tail != member.seen_tail && (state & kWritable) != 0) || (ends & ~member.ended) != 0 ||
-      (member.kernel_edge && (!channel.receives_from_ring() || !channel.sends_to_ring()));
-  if (!edge || wanted == 0) return 0;
+  if (member.disabled || !member.managed) return 0;
+  return member.inner != nullptr ? look_at_set(member, report) : look_at_endpoint(member, report);
+}
+
+std::uint32_t EpollSet::look_at_set(Member& member, bool report) noexcept {
+  std::uint64_t arrivals = 0;
+  if (!member.inner->is_ready_inside(&arrivals)) return 0;
+  const std::uint32_t wanted = kReadable & member.events;  // ep_eventpoll_poll()
+  const bool edge = member.fresh || arrivals != member.seen_head;
+  if (wanted == 0 || ((member.events & EPOLLET) != 0 && !edge)) return 0;
   if (report) {
     member.fresh = false;
-    member.kernel_edge = false;
+    member.seen_head = arrivals;
+    if ((member.events & EPOLLONESHOT) != 0) member.disabled = true;
+  }
+  return wanted;
+}
+
+std::uint32_t EpollSet::look_at_endpoint(Member& member, bool report) noexcept {
+  Channel& channel = member.endpoint->channel;
+  std::uint32_t state = 0;
+  if (!channel.is_established()) {
+    // In a set with a front: may still move, and what is on the socket may be a message of ours.
+    state = ask_socket(member.kernel_fd);
+    if ((state & kReadable) != 0 && (state & kEnds) == 0 && !channel.is_plain() &&
+        !channel.settle(member.kernel_fd)) {
+      state &= ~kReadable;
+    }
+    if (channel.is_established()) moves_pending.store(true, std::memory_order_release);
+  }
+  bool edge = member.fresh;
+  std::uint64_t head = 0;
+  std::uint64_t tail = 0;
+  if (channel.is_established()) {
+    const bool by_socket = !channel.receives_from_ring() || !channel.sends_to_ring();
+    std::uint32_t socket_events = member.socket_events & kEnds;
+    if (by_socket) {
+      socket_events = ask_socket(member.kernel_fd);
+      if (!channel.receives_from_ring() && (socket_events & EPOLLIN) != 0 &&
+          !channel.settle(member.kernel_fd)) {
+        socket_events &= ~kReadable;
+      }
+      // We may have taken the cut off the socket, which would have told other sets.
+      if (channel.receives_from_ring() &&
+          !member.endpoint->managed.load(std::memory_order_relaxed)) {
+        moves_pending.store(true, std::memory_order_release);
+      }
+    }
+    if (channel.receives_from_ring()) {
+      socket_events &= ~kReadable;
+      // A level-triggered registration that its number reaches no more would go on reporting bells.
+      const bool drain = member.kernel_edge && (member.kernel_events & EPOLLET) == 0;
+      if (channel.has_old_bells() || (socket_events & EPOLLHUP) != 0 || channel.peer_is_leaving() ||
+          drain) {
+        socket_events |= EPOLLIN;  // readiness() drains the socket
+      }
+    }
+    head = channel.head_seen();
+    tail = channel.tail_seen();
+    state = static_cast<std::uint32_t>(static_cast<unsigned short>(
+        channel.readiness(member.kernel_fd, static_cast<short>(socket_events))));
+    edge = edge || head != member.seen_head ||
+           (tail != member.seen_tail && (state & kWritable) != 0) ||
+           (member.kernel_edge && by_socket);
+  } else {
+    edge = edge || member.kernel_edge;
+  }
+  const std::uint32_t ends = state & kEnds;
+  edge = edge || (ends & ~member.ended) != 0;
+  const std::uint32_t wanted = state & (member.events | kAlways);
+  if ((member.events & EPOLLET) != 0 && !edge) return 0;
+  if (report) member.kernel_edge = false;
+  if (wanted == 0) return 0;
+  if (report) {
+    member.fresh = false;
     member.seen_head = head;
     member.seen_tail = tail;
     member.ended = ends;
@@ -71,21 +136,25 @@ int EpollSet::harvest(epoll_event* events, int maximum) noexcept {
     const std::uint32_t misses = member.misses;
     make_cold(member);
     const std::uint32_t found = look(member, true);
-    if (!member.endpoint->channel.is_established()) {
-      // Back in the kernel for good: so is the member.
-      member.managed = false;
-      register_in_kernel(EPOLL_CTL_MOD, member);
+    if (!should_manage(member)) {
+      settle_mode(member);  // back in the kernel for good: so is the member, in every set
+      moves_pending.store(true, std::memory_order_release);
     }
     if (found != 0) {
       events[count].events = found;
       events[count++].data.u64 = member.data;
     }
     if (member.disabled || !member.managed) continue;
+    if (member.inner != nullptr) {
+      if (found != 0) make_hot(member);
+      continue;
+    }
     if (found == 0 && misses + 1 >= kMissesToCool &&
         hot_count_.load(std::memory_order_relaxed) >= kHotEnough) {
       // Not active lately: let a bell tell.
       member.endpoint->channel.announce((member.events & kReadable) != 0,
                                         (member.events & kWritable) != 0);
+      register_again(member);
       if (look(member, false) == 0) continue;
     }
     make_hot(member);
@@ -97,9 +166,13 @@ int EpollSet::harvest(epoll_event* events, int maximum) noexcept {
 // Asks for a bell from every hot member. False if one of them is ready after all.
 bool EpollSet::arm_all() noexcept {
   for (Member* at = hot_first_; at != nullptr; at = at->next_hot) {
+    if (at->endpoint == nullptr) continue;
     // Without EPOLLIN in the mask the end of the stream is told by the socket's own hang-up, but
     // the peer's shutdown() only by a bell.
-    at->endpoint->channel.announce(true, (at->events & kWritable) != 0);
+    if (at->endpoint->channel.is_established()) {
+      at->endpoint->channel.announce(true, (at->events & kWritable) != 0);
+    }
+    register_again(*at);  // a direction that went back to the kernel: EPOLLOUT is the socket's now
   }
   for (Member* at = hot_first_; at != nullptr; at = at->next_hot) {
     if (look(*at, false) != 0) return false;
@@ -112,6 +185,7 @@ bool EpollSet::hot_may_be_ready() noexcept {
   LockScope lock(lock_, is_exclusive_process());
   int looks = 0;
   for (Member* at = hot_first_; at != nullptr && looks < 64; at = at->next_hot, ++looks) {
+    if (at->endpoint == nullptr) continue;
     const Channel& channel = at->endpoint->channel;
     if (!channel.receives_from_ring()) continue;
     if (channel.may_receive() &&
@@ -126,6 +200,27 @@ bool EpollSet::hot_may_be_ready() noexcept {
   return false;
 }
 
+// Members whose bells were taken by somebody else are armed no more.
+void EpollSet::take_poked() noexcept {
+  // acquire: pairs with the push in look_again().
+  Member* at = poked_.exchange(nullptr, std::memory_order_acquire);
+  while (at != nullptr) {
+    Member* next = at->next_poked;
+    at->poked.store(false, std::memory_order_release);
+    if (at->set == this && at->managed && !at->disabled) make_hot(*at);
+    at = next;
+  }
+}
+
+// The same where it was not known which members are concerned.
+void EpollSet::heed(std::uint64_t word) noexcept {
+  seen_attention_.store(word, std::memory_order_relaxed);
+  for (Member* at = members_; at != nullptr; at = at->next_of_set) {
+    if (!at->managed || at->disabled) continue;
+    if (at->inner != nullptr || at->endpoint->rung.load(std::memory_order_relaxed)) make_hot(*at);
+  }
+}
+
 void EpollSet::look_at_all() noexcept {
   LockScope lock(lock_, is_exclusive_process());
   for (Member* at = members_; at != nullptr; at = at->next_of_set) {
@@ -133,22 +228,47 @@ void EpollSet::look_at_all() noexcept {
   }
 }
 
-// Somebody consumed bells that may have been meant for members of this set.
-void EpollSet::heed(std::uint64_t word) noexcept {
-  LockScope lock(lock_, is_exclusive_process());
-  seen_attention_ = word;
-  for (Member* at = members_; at != nullptr; at = at->next_of_set) {
-    if (at->endpoint == nullptr || !at->managed || at->disabled) continue;
-    if (at->endpoint->rung.load(std::memory_order_relaxed)) make_hot(*at);
-  }
+// --- from outside ---
+
+bool EpollSet::is_readable_itself() noexcept {
+  pollfd set{number(), POLLIN, 0};
+  const timespec now{0, 0};
+  return sys::poll(&set, 1, &now) == 1 && (set.revents & POLLIN) != 0;
 }
 
-bool EpollSet::prepare_foreign_wait() noexcept {
+bool EpollSet::is_ready_inside(std::uint64_t* arrivals) noexcept {
   LockScope lock(lock_, is_exclusive_process());
-  if (hot_first_ == nullptr) return false;
-  if (arm_all()) return false;
-  if (nested_) kick();
-  return true;
+  const bool drained = drain_front();
+  take_poked();
+  bool ready = false;
+  for (Member* at = hot_first_; at != nullptr;) {
+    Member* next = at->next_hot;
+    const bool established = at->endpoint != nullptr && at->endpoint->channel.is_established();
+    // Also of a member that is ready: whoever waits for edges has to hear of what comes next.
+    if (established) at->endpoint->channel.announce(true, (at->events & kWritable) != 0);
+    if (at->endpoint != nullptr) register_again(*at);
+    if (look(*at, false) == 0) {
+      make_cold(*at);
+    } else {
+      ready = true;
+      if (established) {
+        const Channel& channel = at->endpoint->channel;
+        const std::uint64_t moved = channel.head_seen() + channel.tail_seen();
+        if (moved != at->outside_head) ++arrivals_;
+        at->outside_head = moved;
+      }
+    }
+    at = next;
+  }
+  if (!ready) ready = is_readable_itself();
+  if (arrivals != nullptr) *arrivals = arrivals_;
+  // What we took from the front would have woken others as well, and they may not have got so far.
+  if (drained && ready &&
+      (sleepers_.load(std::memory_order_seq_cst) | watchers_.load(std::memory_order_seq_cst)) !=
+          0) {
+    kick();
+  }
+  return ready;
 }
 
 }  // namespace tssx

@@ -1,18 +1,23 @@
 // Epoll sets whose members may run over rings.
 //
-// A member that we know (a Unix stream socket or one of our endpoints) is registered in the kernel
-// with a tag of ours; the application's data is put back when an event is told. While its channel
-// is plain kernel bytes, the kernel's answer is simply translated. Once the channel is established
-// the kernel's registration becomes edge-triggered on the control socket (a bell, a hang-up), and
-// the member is either
+// A member that we know (a Unix stream socket, one of our endpoints, another set) is registered in
+// the kernel with a tag of ours; the application's data is put back when an event is told. While
+// its channel is plain kernel bytes, the kernel's answer is simply translated. Once the channel is
+// established the kernel's registration becomes edge-triggered on the control socket (a bell, a
+// hang-up), and the member is either
 //
 //   hot   on the set's check list: its ring is looked at by every epoll_wait, no bell is asked for
 //   cold  armed: a bell will make it hot again
 //
 // so a call costs O(hot), and idle members nothing. Everything else in the set is the kernel's.
 //
-// Thread safety: a lock per set, one per endpoint's list of members (taken in the order endpoint,
-// set); neither is held asleep. Not to be called from signal handlers that interrupt an epoll call.
+// A set that somebody waits for from outside (poll(), another set) gets a *front*: a kernel set of
+// ours that holds our registrations and the application's set. So the application's set is
+// readable for the application's reasons alone, and the front wakes for ours as well.
+//
+// Thread safety: a lock per set, one per owner's list of members (taken in the order owner, set,
+// inner set); none is held asleep. Not to be called from signal handlers that interrupt an epoll
+// call on the same set.
 #pragma once
 
 #include <signal.h>
@@ -29,6 +34,8 @@
 
 namespace tssx {
 
+class Channel;
+
 // What the kernel tells unasked.
 inline constexpr std::uint32_t kAlways = EPOLLHUP | EPOLLERR;
 inline constexpr std::uint32_t kEnds = EPOLLHUP | EPOLLRDHUP | EPOLLERR;
@@ -41,15 +48,30 @@ class EpollSet {
  public:
   int control(int epfd, int operation, int fd, epoll_event* event) noexcept;
   // As epoll_pwait2(2); timeout in nanoseconds, kForever for none.
-  int wait(int epfd, epoll_event* events, int maximum, std::uint64_t timeout, const sigset_t* mask);
-  // The kernel answered a wait that began before the set had members of ours: translates that in
-  // place. 0 if nothing of it was for the application.
-  int translate(epoll_event* events, int count) noexcept;
-  // Has the set ever had a member of ours? From then on the kernel may tell of our tags.
-  bool has_members() const noexcept { return used_.load(std::memory_order_acquire); }
-  // Somebody waits for the set itself (poll, another set): is it ready? If not, all is armed.
-  bool prepare_foreign_wait() noexcept;
-  void set_nested() noexcept { nested_ = true; }
+  int wait(epoll_event* events, int maximum, std::uint64_t timeout, const sigset_t* mask);
+  // The same for a set without members of ours, which may get some meanwhile.
+  int wait_unused(epoll_event* events, int maximum, std::uint64_t timeout, const sigset_t* mask);
+  // May the kernel tell of tags of ours? Once true, for ever.
+  bool has_members() const noexcept;
+  // Will nobody but the caller put any into it before the caller's next call?
+  bool stays_unused() const noexcept {
+    return is_exclusive_process() && !has_members() && front() < 0 && custody_ == nullptr;
+  }
+
+  // --- for who waits for the set itself ---
+
+  // Gives the set its front. Where that can't be had, its members go back to the kernel.
+  void enter_front() noexcept;
+  // What to sleep on instead of the set.
+  int front() const noexcept { return front_fd_.load(std::memory_order_acquire); }
+  // Would epoll_wait() tell something now? If not, whatever changes that makes front() readable.
+  // `arrivals` moves with whatever may be news, for who reports edges.
+  bool is_ready_inside(std::uint64_t* arrivals) noexcept;
+  // Counts who is about to sleep on front(); is_ready_inside() comes after it.
+  void add_watcher() noexcept { watchers_.fetch_add(1, std::memory_order_seq_cst); }
+  void drop_watcher() noexcept { watchers_.fetch_sub(1, std::memory_order_seq_cst); }
+  // Has another process used the set? Then its members are the kernel's from now on.
+  void look_for_other_users() noexcept { is_kept_here(false); }
 
   static constexpr std::uint64_t kForever = ~std::uint64_t{0};
 
@@ -57,72 +79,164 @@ class EpollSet {
   std::atomic<std::uint32_t> descriptors;
 
  private:
+  friend class EpollSetRef;
+  friend class SetStay;
   friend void detach_endpoint(Endpoint& endpoint) noexcept;
   friend void move_registrations(Endpoint& endpoint) noexcept;
   friend void adopt_registrations(int fd, Endpoint& endpoint) noexcept;
   friend void look_again(void* endpoint) noexcept;
+  friend void poke(Member& member) noexcept;
+  friend void poke_all() noexcept;
   friend EpollSet* open_set(int epfd) noexcept;
   friend void drop_set(EpollSet* set) noexcept;
   friend void lock_sets() noexcept;
   friend void unlock_sets() noexcept;
   friend void reset_sets() noexcept;
+  friend void share_sets() noexcept;
 
-  Member* find(int fd) noexcept;
-  int add(int epfd, int fd, epoll_event* event) noexcept;
+  // members (epoll_set.cc)
+  struct Owner {  // what a number means: one of the two, or neither
+    Endpoint* endpoint;
+    EpollSet* inner;
+  };
+  static RobustLock* lock_of(const Owner& owner) noexcept;
+  int control_locked(int epfd, int operation, int fd, const Owner& owner,
+                     epoll_event* event) noexcept;
+  int control_in_kernel(int epfd, int operation, int fd, epoll_event* event) noexcept;
+  Member* find(int fd, const Owner& owner) noexcept;
+  int add(int fd, const Owner& owner, epoll_event* event) noexcept;
   int modify(Member& member, epoll_event* event) noexcept;
-  int remove(int epfd, Member& member) noexcept;
+  int remove(Member& member) noexcept;
+  void link(Member& member) noexcept;
+  void unlink_loose(Member& member) noexcept;
   void forget(Member& member) noexcept;
-  int register_in_kernel(int operation, Member& member) noexcept;
+  void forget_all() noexcept;
+  template <class Visit>
+  void take_members(Visit&& visit) noexcept;
+  void drop_reference() noexcept;
+  int number() noexcept;
+
+  // what the kernel knows of a member (epoll_register.cc)
+  int register_first(Member& member) noexcept;
+  int register_again(Member& member) noexcept;
+  int unregister(Member& member) noexcept;
+  void give_back(Member& member) noexcept;
+  bool should_manage(const Member& member) const noexcept;
+  void settle_mode(Member& member) noexcept;
+
+  // readiness (epoll_ready.cc)
   void make_hot(Member& member) noexcept;
   void make_cold(Member& member) noexcept;
   std::uint32_t look(Member& member, bool report) noexcept;
+  std::uint32_t look_at_endpoint(Member& member, bool report) noexcept;
+  std::uint32_t look_at_set(Member& member, bool report) noexcept;
   int harvest(epoll_event* events, int maximum) noexcept;
   bool arm_all() noexcept;
   bool hot_may_be_ready() noexcept;
+  void look_at_all() noexcept;
+  void take_poked() noexcept;
+  void heed(std::uint64_t word) noexcept;
+
+  // waiting (epoll_wait.cc)
   int collect(const epoll_event* found, int count, epoll_event* events) noexcept;
-  int ask_kernel(int epfd, epoll_event* events, int maximum, std::uint64_t timeout,
-                 const sigset_t* mask);
-  int sleep_in_kernel(int epfd, epoll_event* found, int room, std::uint64_t timeout,
-                      const sigset_t* mask);
-  void leave() noexcept;
-  int control_locked(int epfd, int operation, int fd, epoll_event* event) noexcept;
+  void take_tag(const epoll_event& event) noexcept;
+  int ask_kernel(epoll_event* events, int maximum, const sigset_t* mask);
+  bool spin(epoll_event* events, int maximum, int* count) noexcept;
+  int look_in_kernel(int fd, epoll_event* events, int maximum, const sigset_t* mask);
+  int tell(const epoll_event* found, int count, epoll_event* events, int maximum) noexcept;
+  bool drain_front() noexcept;
+  void tell_outside() noexcept;
+  bool is_readable_itself() noexcept;
   void prepare_kick() noexcept;
   void kick() noexcept;
   void nudge() noexcept;
-  void heed(std::uint64_t word) noexcept;
-  void look_at_all() noexcept;
+  void call_in(bool last) noexcept;
+  void leave() noexcept;
+  void wake_for_change() noexcept;
+
+  // several processes (epoll_share.cc)
+  bool is_keeper() const noexcept;
+  bool is_kept_here(bool claim) noexcept;
+  void surrender() noexcept;
 
   RobustLock lock_;
+  std::atomic<std::uint32_t> references_;  // 1 for all descriptors, 1 for each call under way
   std::atomic<bool> used_;
   std::atomic<std::uint32_t> hot_count_;
-  std::atomic<std::uint32_t> sleepers_;  // threads inside the kernel's epoll_wait
+  std::atomic<std::uint32_t> sleepers_;      // threads inside the kernel's epoll_wait
+  std::atomic<std::uint32_t> set_sleepers_;  // of them, those asleep in the set, not in its front
+  std::atomic<std::uint32_t> watchers_;      // threads asleep in a poll() that holds the set
   Member* members_;
+  Member* loose_;  // members that are sockets not connected yet; by next_of_owner
   Member* hot_first_;
   Member* hot_last_;
-  int fd_;       // of the set
-  int kick_fd_;  // an eventfd in the set that wakes its sleepers; -1 until needed
-  bool nested_;
+  std::atomic<Member*> poked_;
+  int fd_;  // a number of the set
+  // An eventfd that wakes the set's sleepers; 0 until needed. It stays with this object when the
+  // set is closed, so that whoever still means to write to it never hits another file.
+  int kick_fd_;
+  bool kick_in_set_;
+  bool kick_in_front_;
+  std::atomic<int> front_fd_;
+  std::uint64_t arrivals_;  // moves with whatever may be news for who waits from outside
+  // This set as a member of others; guarded by memberships_lock_.
+  std::atomic<Member*> memberships_;
+  RobustLock memberships_lock_;
+  // Which process keeps the members, in memory that forked processes share; null before a fork.
+  std::atomic<std::uint64_t>* custody_;
+  std::atomic<bool> surrendered_;  // all members are the kernel's, for good
+  std::uint64_t locked_by_;        // token of the thread that forks
+  std::atomic<std::uint64_t> seen_attention_;
   // Calls in a row that found something in the rings and nothing in the kernel. A few of them, and
   // the kernel is asked by the clock only.
-  std::uint64_t seen_attention_;
-  std::uint32_t busy_calls_;
-  std::uint64_t last_kernel_look_;
+  std::atomic<std::uint32_t> busy_calls_;
+  std::atomic<bool> rings_first_;  // the kernel's events left no place for the rings' last time
+  std::atomic<std::uint64_t> last_kernel_look_;
   Waiter waiter_;
+};
+
+// Keeps a set alive for the length of a call, also when another thread closes it.
+class EpollSetRef {
+ public:
+  EpollSetRef() noexcept = default;
+  explicit EpollSetRef(int epfd) noexcept;
+  EpollSetRef(EpollSetRef&& other) noexcept : set_(other.set_) { other.set_ = nullptr; }
+  EpollSetRef(const EpollSetRef&) = delete;
+  EpollSetRef& operator=(const EpollSetRef&) = delete;
+  EpollSetRef& operator=(EpollSetRef&& other) noexcept;
+  ~EpollSetRef() { reset(); }
+
+  explicit operator bool() const noexcept { return set_ != nullptr; }
+  EpollSet* operator->() const noexcept { return set_; }
+  EpollSet& operator*() const noexcept { return *set_; }
+
+ private:
+  void reset() noexcept;
+  EpollSet* set_ = nullptr;
 };
 
 // Every set of the process, for those who visit them all.
 extern Pool<EpollSet, 16, 1024> sets;
 
-// Moves whenever bells were consumed outside of the sets: see look_again().
+// Moves when bells were consumed whose members could not be told: see look_again().
 extern std::atomic<std::uint64_t> attention;
 
 EpollSet* open_set(int epfd) noexcept;
+// One of its descriptors is going.
 void drop_set(EpollSet* set) noexcept;
+
+// Lists a member whose bell, or whose set's front, was emptied by somebody else.
+void poke(Member& member) noexcept;
+// The same where it can't be told which members are concerned.
+void poke_all() noexcept;
 
 // The endpoint's last descriptor in this process is going.
 void detach_endpoint(Endpoint& endpoint) noexcept;
 // The channel became established, or plain again.
 void move_registrations(Endpoint& endpoint) noexcept;
+// The same for every endpoint of which a look found that out under a lock of a set.
+extern std::atomic<bool> moves_pending;
+void move_pending_registrations() noexcept;
 // connect() made an endpoint of a socket that may be in sets already.
 void adopt_registrations(int fd, Endpoint& endpoint) noexcept;
 // Bells of this Endpoint were consumed by a read or a poll.
@@ -132,5 +246,8 @@ void look_again(void* endpoint) noexcept;
 void lock_sets() noexcept;
 void unlock_sets() noexcept;
 void reset_sets() noexcept;
+// Gives every set a word that the child will share.
+void share_sets() noexcept;
+void forget_shared_words() noexcept;
 
 }  // namespace tssx

@@ -9,9 +9,85 @@
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/epoll_set.h"
+#include "shim/held_signals.h"
 #include "shim/real.h"
 
 namespace tssx {
+
+// A thread asleep in a set: counted while the kernel has it. The count is also ended where the
+// thread is cancelled, and, at its next sleep, where a signal handler left the sleep by siglongjmp.
+class SetStay {
+ public:
+  SetStay(const SetStay&) = delete;
+  SetStay& operator=(const SetStay&) = delete;
+  explicit SetStay(EpollSet& set) noexcept : set_(set), cookie_(++last_cookie) {
+    // A stay that lies further down the stack than we do is gone: its thread jumped over its end.
+    // On a signal handler's own stack nothing can be told, and it stays counted.
+    while (innermost != nullptr && (innermost < this || innermost->cookie_ != innermost_cookie) &&
+           !on_alternate_stack()) {
+      innermost_set->sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+      if (innermost_in_set) innermost_set->set_sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+      innermost = nullptr;
+    }
+    for (;;) {
+      front_ = set.front_fd_.load(std::memory_order_seq_cst);
+      if (front_ >= 0) break;
+      // Either enter_front() sees us, or we its front. seq_cst on both sides.
+      set.set_sleepers_.fetch_add(1, std::memory_order_seq_cst);
+      if (set.front_fd_.load(std::memory_order_seq_cst) < 0) break;
+      set.set_sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+    }
+    set.sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    outer_ = innermost;
+    outer_set_ = innermost_set;
+    outer_cookie_ = innermost_cookie;
+    outer_in_set_ = innermost_in_set;
+    innermost_set = &set;
+    innermost_cookie = cookie_;
+    innermost_in_set = front_ < 0;
+    innermost = this;
+  }
+  ~SetStay() {
+    cookie_ = 0;
+    innermost = outer_;
+    innermost_set = outer_set_;
+    innermost_cookie = outer_cookie_;
+    innermost_in_set = outer_in_set_;
+    set_.sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+    if (front_ >= 0) return;
+    const bool last = set_.set_sleepers_.fetch_sub(1, std::memory_order_seq_cst) == 1;
+    if (set_.front() >= 0) set_.call_in(last);
+  }
+  int front() const noexcept { return front_; }
+
+ private:
+  static bool on_alternate_stack() noexcept {
+    stack_t stack{};
+    return sys::call(SYS_sigaltstack, 0, sys::word(&stack)) == 0 &&
+           (stack.ss_flags & SS_ONSTACK) != 0;
+  }
+
+  static thread_local SetStay* innermost;
+  static thread_local EpollSet* innermost_set;
+  static thread_local std::uint64_t innermost_cookie;
+  static thread_local bool innermost_in_set;
+  static thread_local std::uint64_t last_cookie;
+
+  EpollSet& set_;
+  volatile std::uint64_t cookie_;
+  int front_ = -1;
+  SetStay* outer_ = nullptr;
+  EpollSet* outer_set_ = nullptr;
+  std::uint64_t outer_cookie_ = 0;
+  bool outer_in_set_ = false;
+};
+
+thread_local SetStay* SetStay::innermost = nullptr;
+thread_local EpollSet* SetStay::innermost_set = nullptr;
+thread_local std::uint64_t SetStay::innermost_cookie = 0;
+thread_local bool SetStay::innermost_in_set = false;
+thread_local std::uint64_t SetStay::last_cookie = 0;
+
 namespace {
 
 constexpr int kBatch = 128;  // kernel events fetched at once
@@ -20,13 +96,85 @@ constexpr std::uint64_t kSharedSleepNs = 200'000'000;
 constexpr std::uint64_t kKernelEveryNs =
     50'000;  // kernel members are looked at this often at least
 constexpr std::uint64_t kKernelWhileWaitingNs = 10'000;
+constexpr std::uint64_t kMillisecond = 1'000'000;
 
 int fail(int error) noexcept {
   errno = error;
   return -1;
 }
 
+// epoll_pwait2(2), by the older call where that says the same or the newer is not there.
+int sleep_in(int fd, epoll_event* found, int room, std::uint64_t timeout, const sigset_t* mask) {
+  if (timeout == EpollSet::kForever || timeout % kMillisecond == 0) {
+    const std::uint64_t milliseconds = timeout / kMillisecond;
+    const int limit = timeout == EpollSet::kForever
+                          ? -1
+                          : static_cast<int>(std::min<std::uint64_t>(milliseconds, 0x7fffffff));
+    return real::epoll_pwait(fd, found, room, limit, mask);
+  }
+  const timespec limit{static_cast<time_t>(timeout / 1'000'000'000U),
+                       static_cast<long>(timeout % 1'000'000'000U)};
+  const int count = real::epoll_pwait2 != nullptr
+                        ? real::epoll_pwait2(fd, found, room, &limit, mask)
+                        : fail(ENOSYS);
+  if (count >= 0 || errno != ENOSYS) return count;
+  // Kernels before 5.11: milliseconds, rounded up so as not to return early.
+  return real::epoll_pwait(fd, found, room,
+                           static_cast<int>((timeout + kMillisecond - 1) / kMillisecond), mask);
+}
+
 }  // namespace
+
+// --- the kernel's part ---
+
+// A tag of ours: makes its member hot.
+void EpollSet::take_tag(const epoll_event& event) noexcept {
+  const std::uint32_t index = index_of(event.data.u64);
+  if (index == kKickIndex) return;
+  if (index == kSetIndex) {
+    ++arrivals_;
+    return;
+  }
+  Member* member = member_of(event.data.u64, this);
+  if (member == nullptr || !member->managed) return;
+  ++arrivals_;
+  member->socket_events |= event.events & kEnds;
+  member->kernel_edge = true;
+  if (!member->disabled) make_hot(*member);
+}
+
+// True if there was anything, a kick too.
+bool EpollSet::drain_front() noexcept {
+  const int front = this->front();
+  if (front < 0) return false;
+  bool any = false;
+  constexpr int kSome = 32;
+  epoll_event found[kSome];
+  long count = 0;
+  do {
+    count = sys::call(SYS_epoll_pwait, front, sys::word(found), kSome, 0, 0, 8);
+    for (long i = 0; i < count; ++i) {
+      any = true;
+      if (is_tag(found[i].data.u64)) take_tag(found[i]);
+    }
+  } while (count == kSome);
+  if (any) tell_outside();
+  return any;
+}
+
+// What was taken from the front makes it readable no more for the sets around: tell them.
+void EpollSet::tell_outside() noexcept {
+  if (memberships_.load(std::memory_order_acquire) == nullptr) return;
+  if (!memberships_lock_.try_acquire()) {
+    poke_all();
+    return;
+  }
+  for (Member* at = memberships_.load(std::memory_order_relaxed); at != nullptr;
+       at = at->next_of_owner) {
+    poke(*at);
+  }
+  memberships_lock_.release();
+}
 
 int EpollSet::collect(const epoll_event* found, int count, epoll_event* events) noexcept {
   int told = 0;
@@ -39,13 +187,10 @@ int EpollSet::collect(const epoll_event* found, int count, epoll_event* events) 
         events[told++] = found[i];
         continue;
       }
-      if (index_of(found[i].data.u64) == kKickIndex) continue;
-      Member* member = member_of(found[i].data.u64, this);
-      if (member == nullptr) continue;
-      if (member->managed) {
-        member->socket_events |= found[i].events & kEnds;
-        member->kernel_edge = true;
-        make_hot(*member);
+      Member* member =
+          index_of(found[i].data.u64) >= kSetIndex ? nullptr : member_of(found[i].data.u64, this);
+      if (member == nullptr || member->managed) {
+        take_tag(found[i]);
         continue;
       }
       std::uint32_t what = found[i].events;
@@ -62,8 +207,13 @@ int EpollSet::collect(const epoll_event* found, int count, epoll_event* events) 
           moved[moving++] = member->endpoint;
           continue;
         }
-        if ((what & (member->events | kAlways)) == 0) continue;
+        if ((what & (member->events | kAlways)) == 0) {
+          // The kernel has spent it on a message of ours.
+          if ((member->events & EPOLLONESHOT) != 0) register_again(*member);
+          continue;
+        }
       }
+      if (member->disabled) continue;
       if ((member->events & EPOLLONESHOT) != 0) member->disabled = true;
       events[told].events = what;
       events[told++].data.u64 = member->data;
@@ -71,76 +221,69 @@ int EpollSet::collect(const epoll_event* found, int count, epoll_event* events) 
   }
   for (int i = 0; i < moving; ++i) {
     move_registrations(*moved[i]);
-    drop_reference(*moved[i]);
+    tssx::drop_reference(*moved[i]);
   }
   return told;
 }
 
-// Waits in the kernel, counted as a sleeper. -1 with errno set, or the number of events.
-int EpollSet::sleep_in_kernel(int epfd, epoll_event* found, int room, std::uint64_t timeout,
-                              const sigset_t* mask) {
-  struct Awake {  // also when the thread is cancelled in its sleep
-    std::atomic<std::uint32_t>& sleepers;
-    ~Awake() { sleepers.fetch_sub(1, std::memory_order_seq_cst); }
-  } awake{sleepers_};
-  if (timeout == kForever || timeout % 1'000'000U == 0) {
-    const std::uint64_t milliseconds = timeout / 1'000'000U;
-    const int limit = timeout == kForever
-                          ? -1
-                          : static_cast<int>(std::min<std::uint64_t>(milliseconds, 0x7fffffff));
-    return real::epoll_pwait(epfd, found, room, limit, mask);
-  }
-  const timespec limit{static_cast<time_t>(timeout / 1'000'000'000U),
-                       static_cast<long>(timeout % 1'000'000'000U)};
-  const int count = real::epoll_pwait2 != nullptr
-                        ? real::epoll_pwait2(epfd, found, room, &limit, mask)
-                        : fail(ENOSYS);
-  if (count >= 0 || errno != ENOSYS) return count;
-  // Kernels before 5.11: milliseconds, rounded up so as not to return early.
-  return real::epoll_pwait(epfd, found, room, static_cast<int>((timeout + 999'999U) / 1'000'000U),
-                           mask);
-}
-
-// What the kernel knows, without waiting unless `timeout` says so; then the caller has counted
-// itself as a sleeper.
-int EpollSet::ask_kernel(int epfd, epoll_event* events, int maximum, std::uint64_t timeout,
-                         const sigset_t* mask) {
+// What is in the kernel's set now.
+int EpollSet::look_in_kernel(int fd, epoll_event* events, int maximum, const sigset_t* mask) {
   epoll_event found[kBatch];
   const int room = std::min(maximum, kBatch);
   int count = 0;
-  if (timeout != 0) {
-    count = sleep_in_kernel(epfd, found, room, timeout, mask);
-  } else if (mask != nullptr) {
-    count = real::epoll_pwait(epfd, found, room, 0, mask);
+  if (mask != nullptr) {
+    count = real::epoll_pwait(fd, found, room, 0, mask);
   } else {
     // No cancellation point and no sleep: straight to the kernel.
-    const long got = sys::call(SYS_epoll_pwait, epfd, sys::word(found), room, 0, 0, 8);
+    const long got = sys::call(SYS_epoll_pwait, fd, sys::word(found), room, 0, 0, 8);
     count = got < 0 ? fail(static_cast<int>(-got)) : static_cast<int>(got);
   }
-  if (count <= 0) return count;
-  return collect(found, count, events);
+  return count <= 0 ? count : collect(found, count, events);
 }
 
-void EpollSet::prepare_kick() noexcept {
-  if (kick_fd_ >= 0) return;
-  const long made = sys::call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (made < 0) return;
-  long high = sys::fcntl(static_cast<int>(made), F_DUPFD_CLOEXEC, 700);
-  if (high < 0) {
-    high = made;
-  } else {
-    sys::close(static_cast<int>(made));
+// What the kernel knows, without waiting.
+int EpollSet::ask_kernel(epoll_event* events, int maximum, const sigset_t* mask) {
+  if (front() >= 0) {
+    LockScope lock(lock_, is_exclusive_process());
+    drain_front();
   }
+  const int set = number();
+  return set < 0 ? fail(EBADF) : look_in_kernel(set, events, maximum, mask);
+}
+
+// What a sleep in the set, or in its front, brought.
+int EpollSet::tell(const epoll_event* found, int count, epoll_event* events, int maximum) noexcept {
+  const int told = count > 0 ? collect(found, count, events) : 0;
+  if (front() < 0) return told;
+  if (count > 0) tell_outside();
+  if (told == maximum) return told;
+  // The front says only that there is something in the set.
+  const int more = ask_kernel(events + told, maximum - told, nullptr);
+  return more > 0 ? told + more : told;
+}
+
+// --- waking each other ---
+
+void EpollSet::prepare_kick() noexcept {
+  if (kick_fd_ == 0) {
+    const long made = sys::call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (made < 0) return;
+    const long high = sys::fcntl(static_cast<int>(made), F_DUPFD_CLOEXEC, 700);
+    if (high >= 0) sys::close(static_cast<int>(made));
+    kick_fd_ = static_cast<int>(high < 0 ? made : high);
+    table.set(kick_fd_, Slot(Kind::hidden, nullptr));
+    table.note_highest(kick_fd_);
+  }
+  const int front = this->front();
+  bool& there = front >= 0 ? kick_in_front_ : kick_in_set_;
+  if (there) return;
   epoll_event event{};
   event.events = EPOLLIN | EPOLLET;  // never read: every write is an edge
   event.data.u64 = tag_of(kKickIndex, 0);
-  if (real::epoll_ctl(fd_, EPOLL_CTL_ADD, static_cast<int>(high), &event) != 0) {
-    sys::close(static_cast<int>(high));
-    return;
-  }
-  kick_fd_ = static_cast<int>(high);
-  table.set(kick_fd_, Slot(Kind::hidden, nullptr));
-  table.note_highest(kick_fd_);
+  const int saved = errno;
+  there = real::epoll_ctl(front >= 0 ? front : number(), EPOLL_CTL_ADD, kick_fd_, &event) == 0 ||
+          errno == EEXIST;
+  errno = saved;
 }
 
 void EpollSet::kick() noexcept {
@@ -149,118 +292,183 @@ void EpollSet::kick() noexcept {
 }
 
 void EpollSet::nudge() noexcept {
-  if (kick_fd_ < 0) return;
+  if (kick_fd_ == 0) return;
   const std::uint64_t one = 1;
   sys::call(SYS_write, kick_fd_, sys::word(&one), sizeof one);
+}
+
+// A thread has come out of the set while there is a front: calls the next one in, and after the
+// last one, takes the kick out of the set, which must be readable for the application's reasons
+// alone.
+void EpollSet::call_in(bool last) noexcept {
+  LockScope lock(lock_, is_exclusive_process());
+  if (!last) {
+    nudge();
+  } else if (kick_in_set_) {
+    const int saved = errno;
+    kick_in_set_ = false;
+    real::epoll_ctl(number(), EPOLL_CTL_DEL, kick_fd_, nullptr);
+    errno = saved;
+  }
 }
 
 // A thread leaves with events: what is hot is nobody's to look at until somebody comes back.
 void EpollSet::leave() noexcept {
   const bool others = sleepers_.load(std::memory_order_seq_cst) != 0;
-  if (!others && !nested_) return;
+  if (!others && front() < 0) return;
   LockScope lock(lock_, is_exclusive_process());
-  if (hot_first_ == nullptr) return;
+  bool more = hot_first_ != nullptr && !arm_all();
+  // The front tells of a change in the set once, not of what is left there.
+  if (!more && others && front() >= 0) more = is_readable_itself();
+  if (more) kick();
+}
+
+// Threads that wait already, in the set or for it, must see what has become ready. Locked.
+void EpollSet::wake_for_change() noexcept {
+  if (hot_first_ == nullptr || (is_exclusive_process() && front() < 0)) return;
   if (!arm_all()) kick();
 }
 
-int EpollSet::wait(int epfd, epoll_event* events, int maximum, std::uint64_t timeout,
-                   const sigset_t* mask) {
+// --- the wait ---
+
+// Waits actively for the rings. True if one may be ready; *count, if not 0, is what the kernel's
+// members told meanwhile.
+bool EpollSet::spin(epoll_event* events, int maximum, int* count) noexcept {
+  std::uint32_t peer_cpu = ~0U;
+  {
+    LockScope lock(lock_, is_exclusive_process());
+    if (hot_last_ != nullptr && hot_last_->endpoint != nullptr) {
+      peer_cpu = hot_last_->endpoint->channel.peer_cpu();
+    }
+  }
+  std::uint64_t next_kernel_look = sys::now_ns() + kKernelWhileWaitingNs;
+  int looks = 0;
+  return waiter_.wait(peer_cpu, [&] {
+    if (hot_may_be_ready()) return true;
+    if (++looks % 16 != 0) return false;
+    const std::uint64_t now = sys::now_ns();
+    if (now < next_kernel_look) return false;
+    next_kernel_look = now + kKernelWhileWaitingNs;
+    last_kernel_look_.store(now, std::memory_order_relaxed);
+    *count = ask_kernel(events, maximum, nullptr);
+    return *count != 0;
+  });
+}
+
+int EpollSet::wait(epoll_event* events, int maximum, std::uint64_t timeout, const sigset_t* mask) {
   act_on_cancellation();
   const std::uint64_t start = timeout != 0 && timeout != kForever ? sys::now_ns() : 0;
-  std::uint64_t left = timeout;
+  HeldSignals signals;
   for (;;) {
     int count = 0;
+    is_kept_here(false);
     const std::uint64_t word = attention.load(std::memory_order_seq_cst);
-    if (word != seen_attention_) heed(word);
+    if (word != seen_attention_.load(std::memory_order_relaxed) ||
+        poked_.load(std::memory_order_seq_cst) != nullptr) {
+      LockScope lock(lock_, is_exclusive_process());
+      take_poked();
+      heed(word);
+    }
     if (hot_count_.load(std::memory_order_relaxed) != 0) {
       // The kernel's members first when their turn has come: a busy ring must not starve them. As
-      // long as they have something to tell, it comes with every call.
+      // long as they have something to tell, it comes with every call; but where they filled all
+      // places, the rings come first the next time.
       const std::uint64_t now = sys::now_ns();
-      if (busy_calls_ < kBusyCalls || now - last_kernel_look_ > kKernelEveryNs) {
-        count = ask_kernel(epfd, events, maximum, 0, nullptr);
-        if (count < 0) count = 0;
-        last_kernel_look_ = now;
-        if (count != 0) busy_calls_ = 0;
+      const bool turn = busy_calls_.load(std::memory_order_relaxed) < kBusyCalls ||
+                        now - last_kernel_look_.load(std::memory_order_relaxed) > kKernelEveryNs;
+      const bool rings_first = rings_first_.exchange(false, std::memory_order_relaxed);
+      if (rings_first) {
+        LockScope lock(lock_, is_exclusive_process());
+        count = harvest(events, maximum);
       }
-      ++busy_calls_;
-      if (count < maximum) {
+      if (turn && count < maximum) {
+        const int found = ask_kernel(events + count, maximum - count, nullptr);
+        last_kernel_look_.store(now, std::memory_order_relaxed);
+        if (found > 0) {
+          busy_calls_.store(0, std::memory_order_relaxed);
+          count += found;
+          if (count == maximum && !rings_first) {
+            rings_first_.store(true, std::memory_order_relaxed);
+          }
+        }
+      }
+      busy_calls_.fetch_add(1, std::memory_order_relaxed);
+      if (!rings_first && count < maximum) {
         LockScope lock(lock_, is_exclusive_process());
         count += harvest(events + count, maximum - count);
       }
     }
-    if (count != 0 || timeout == 0) {
-      if (count == 0) {
-        count = ask_kernel(epfd, events, maximum, 0, mask);
-        if (count < 0) return count;
-        if (count < maximum && hot_count_.load(std::memory_order_relaxed) != 0) {
-          LockScope lock(lock_, is_exclusive_process());
-          count += harvest(events + count, maximum - count);
-        }
+    if (moves_pending.load(std::memory_order_acquire)) move_pending_registrations();
+    if (count == 0 && timeout == 0) {
+      count = ask_kernel(events, maximum, mask);
+      if (count < 0) return count;
+      if (count < maximum && hot_count_.load(std::memory_order_relaxed) != 0) {
+        LockScope lock(lock_, is_exclusive_process());
+        count += harvest(events + count, maximum - count);
       }
+      leave();
+      return count;
+    }
+    if (count != 0) {
       leave();
       return count;
     }
 
     // A caller's signal mask holds for the wait alone: then only the kernel may wait.
     if (hot_count_.load(std::memory_order_relaxed) != 0 && mask == nullptr) {
-      std::uint32_t peer_cpu = ~0U;
-      {
-        LockScope lock(lock_, is_exclusive_process());
-        if (hot_last_ != nullptr) peer_cpu = hot_last_->endpoint->channel.peer_cpu();
-      }
-      std::uint64_t next_kernel_look = sys::now_ns() + kKernelWhileWaitingNs;
-      int looks = 0;
-      const bool found = waiter_.wait(peer_cpu, [&] {
-        if (hot_may_be_ready()) return true;
-        if (++looks % 16 != 0) return false;
-        const std::uint64_t now = sys::now_ns();
-        if (now < next_kernel_look) return false;
-        next_kernel_look = now + kKernelWhileWaitingNs;
-        last_kernel_look_ = now;
-        count = ask_kernel(epfd, events, maximum, 0, nullptr);
-        return count != 0;
-      });
-      if (count < 0) return count;
-      if (count > 0) {
+      const bool found = spin(events, maximum, &count);
+      if (count != 0) {
         leave();
         return count;
       }
       if (found) continue;
     }
 
+    signals.hold(mask);
+    epoll_event found[kBatch];
+    const int room = std::min(maximum, kBatch);
+    std::uint64_t left = timeout;
+    bool bounded = false;
+    const std::uint64_t asleep = sys::now_ns();
     {
-      LockScope lock(lock_, is_exclusive_process());
-      if (!arm_all()) continue;
-      if (!is_exclusive_process()) prepare_kick();
-      sleepers_.fetch_add(1, std::memory_order_seq_cst);
+      bool armed = false;
+      {
+        LockScope lock(lock_, is_exclusive_process());
+        take_poked();
+        armed = arm_all();
+        if (armed && !is_exclusive_process()) prepare_kick();
+        // Without the means to wake us, whatever is missed is found after a while.
+        bounded = armed && !is_exclusive_process() && kick_fd_ == 0;
+      }
+      if (!armed) continue;
+      // From here on whoever makes a member hot, or takes its bell, sees a sleeper and kicks; what
+      // came before is seen by this look. seq_cst, in SetStay and in look_again().
+      const SetStay stay(*this);
+      if (hot_count_.load(std::memory_order_seq_cst) != 0 ||
+          poked_.load(std::memory_order_seq_cst) != nullptr ||
+          attention.load(std::memory_order_seq_cst) != word) {
+        continue;
+      }
+      if (start != 0) {
+        const std::uint64_t gone = sys::now_ns() - start;
+        left = gone < timeout ? timeout - gone : 0;
+        // Whole milliseconds stay whole: never early, and by the older call.
+        if (left != 0 && timeout % kMillisecond == 0) {
+          left = (left + kMillisecond - 1) / kMillisecond * kMillisecond;
+        }
+      }
+      bounded = bounded && left > kSharedSleepNs;
+      if (bounded) left = kSharedSleepNs;
+      // What is left in the set does not make its front fire again.
+      if (stay.front() >= 0 && is_readable_itself()) left = 0;
+      const int fd = stay.front() >= 0 ? stay.front() : number();
+      count = fd < 0 ? fail(EBADF) : sleep_in(fd, found, room, left, mask);
     }
-    if (attention.load(std::memory_order_seq_cst) != word) {
-      sleepers_.fetch_sub(1, std::memory_order_seq_cst);
-      continue;
-    }
-    if (start != 0) {
-      const std::uint64_t gone = sys::now_ns() - start;
-      left = gone < timeout ? timeout - gone : 0;
-      // Whole milliseconds stay whole: never early, and by the older call.
-      if (left != 0 && timeout % 1'000'000U == 0)
-        left = (left + 999'999U) / 1'000'000U * 1'000'000U;
-    }
-    // Between threads of one process a member can move to the ring, or lose its bell to a reader,
-    // at the very moment another thread falls asleep here. Whatever is missed is found after a
-    // while.
-    const bool bounded = !is_exclusive_process() && left > kSharedSleepNs;
-    if (bounded) left = kSharedSleepNs;
-    std::uint64_t slept = sys::now_ns();
-    if (left == 0) sleepers_.fetch_sub(1, std::memory_order_seq_cst);  // too late to sleep
-    count = ask_kernel(epfd, events, maximum, left, mask);
-    slept = sys::now_ns() - slept;
-    busy_calls_ = 0;
-    waiter_.note_sleep(slept);
+    busy_calls_.store(0, std::memory_order_relaxed);
+    waiter_.note_sleep(sys::now_ns() - asleep);
     if (count < 0) return count;
-    if (bounded && count == 0) {
-      left = timeout;
-      look_at_all();
-    }
+    if (bounded && count == 0) look_at_all();
+    count = tell(found, count, events, maximum);
     if (count > 0) {
       if (hot_count_.load(std::memory_order_relaxed) != 0 && count < maximum) {
         LockScope lock(lock_, is_exclusive_process());
@@ -269,23 +477,33 @@ int EpollSet::wait(int epfd, epoll_event* events, int maximum, std::uint64_t tim
       leave();
       return count;
     }
-    if (start != 0 && hot_count_.load(std::memory_order_relaxed) == 0 &&
-        sys::now_ns() - start >= timeout) {
-      return 0;
+    if (start != 0 && sys::now_ns() - start >= timeout) {
+      if (hot_count_.load(std::memory_order_relaxed) == 0) return 0;
+      timeout = 0;  // one last look
     }
-    if (start != 0 && sys::now_ns() - start >= timeout) timeout = 0;  // one last look
   }
 }
 
-int EpollSet::translate(epoll_event* events, int count) noexcept {
-  int told = 0;
-  for (int at = 0; at < count; at += kBatch) {
-    epoll_event found[kBatch];
-    const int size = std::min(count - at, kBatch);
-    std::copy_n(events + at, size, found);
-    told += collect(found, size, events + told);
+int EpollSet::wait_unused(epoll_event* events, int maximum, std::uint64_t timeout,
+                          const sigset_t* mask) {
+  const std::uint64_t start = timeout != 0 && timeout != kForever ? sys::now_ns() : 0;
+  const int room = std::min(maximum, kBatch);
+  epoll_event found[kBatch];
+  int count = 0;
+  {
+    const SetStay stay(*this);
+    const int fd = stay.front() >= 0 ? stay.front() : number();
+    count = fd < 0 ? fail(EBADF) : sleep_in(fd, found, room, timeout, mask);
   }
-  return told;
+  if (count < 0 || (!has_members() && front() < 0)) {
+    std::copy_n(found, std::max(count, 0), events);
+    return count;
+  }
+  const int told = tell(found, count, events, maximum);
+  if (told != 0 || timeout == 0) return told;
+  const std::uint64_t gone = start != 0 ? sys::now_ns() - start : 0;
+  if (start != 0 && gone >= timeout) return 0;
+  return wait(events, maximum, start != 0 ? timeout - gone : timeout, mask);
 }
 
 }  // namespace tssx

@@ -9,6 +9,7 @@
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/epoll_set.h"
+#include "shim/held_signals.h"
 #include "shim/real.h"
 #include "shim/stream_io.h"
 
@@ -23,6 +24,7 @@ constexpr std::uint64_t kSharedSleepNs = 200'000'000;
 // One entry of the application's array.
 struct Entry {
   EndpointRef endpoint;  // empty: the kernel answers for this descriptor
+  EpollSetRef set;       // or, where not empty, for what is in this set
   bool established = false;
   std::uint8_t armed = 0;
 };
@@ -77,9 +79,17 @@ class Poll {
       kernel_[i].revents = 0;
       kernel_[i].fd = fd;
       if (fd < 0 && !DescriptorTable::is_id(fd)) continue;
-      if (!entry.endpoint) entry.endpoint = EndpointRef(fd);
+      if (!entry.endpoint && !entry.set) {
+        entry.endpoint = EndpointRef(fd);
+        entry.set = EpollSetRef(fd);
+      }
       if (!entry.endpoint) {
         others_ = true;
+        if (entry.set && entry.set->has_members()) {
+          entry.set->look_for_other_users();
+          entry.set->enter_front();
+          if (entry.set->front() >= 0) kernel_[i].fd = entry.set->front();
+        }
         if (DescriptorTable::is_id(fd)) kernel_[i].fd = 0x7fffffff;  // POLLNVAL, as for any bad one
         continue;
       }
@@ -129,10 +139,11 @@ class Poll {
         events = static_cast<short>(events & (fds_[i].events | POLLERR | POLLHUP | POLLNVAL));
       } else if (fds_[i].fd < 0 && !DescriptorTable::is_id(fds_[i].fd)) {
         events = 0;
-      } else if (EpollSet* set = set_at(i); set != nullptr && (fds_[i].events & POLLIN) != 0 &&
-                                            set->has_members() && events == 0 &&
-                                            set->prepare_foreign_wait()) {
-        events = POLLIN;
+      } else if (entry.set && kernel_[i].fd == entry.set->front()) {
+        events = 0;
+        if (watches_set(i) && entry.set->is_ready_inside(nullptr)) {
+          events = static_cast<short>(fds_[i].events & kReadableSet);
+        }
       }
       fds_[i].revents = events;
       if (events != 0) ++ready;
@@ -154,7 +165,7 @@ class Poll {
           channel.receives_from_ring() && channel.may_receive()) {
         return true;
       }
-      if ((fds_[i].events & (POLLOUT | POLLWRNORM)) != 0 && channel.sends_to_ring() &&
+      if ((fds_[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND)) != 0 && channel.sends_to_ring() &&
           channel.may_send()) {
         return true;
       }
@@ -166,13 +177,18 @@ class Poll {
   bool arm() noexcept {
     for (std::size_t i = 0; i < count_; ++i) {
       Entry& entry = entries_[i];
+      if (watches_set(i)) {
+        entry.set->add_watcher();
+        ++entry.armed;
+        if (entry.set->is_ready_inside(nullptr)) return false;
+      }
       if (!entry.established) continue;
       Channel& channel = entry.endpoint.channel();
       if ((fds_[i].events & (POLLIN | POLLRDNORM | POLLRDHUP)) != 0) {
         if (!channel.arm_data()) return false;
         ++entry.armed;
       }
-      if ((fds_[i].events & (POLLOUT | POLLWRNORM)) != 0) {
+      if ((fds_[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND)) != 0) {
         if (!channel.arm_space()) return false;
         ++entry.armed;
       }
@@ -182,7 +198,13 @@ class Poll {
 
   void disarm() noexcept {
     for (std::size_t i = 0; i < count_; ++i) {
-      for (; entries_[i].armed != 0; --entries_[i].armed) entries_[i].endpoint.channel().woken();
+      for (; entries_[i].armed != 0; --entries_[i].armed) {
+        if (entries_[i].set) {
+          entries_[i].set->drop_watcher();
+        } else {
+          entries_[i].endpoint.channel().woken();
+        }
+      }
     }
   }
 
@@ -210,9 +232,11 @@ class Poll {
   std::size_t count() const noexcept { return count_; }
 
  private:
-  EpollSet* set_at(std::size_t i) const noexcept {
-    const Slot slot = table.find(fds_[i].fd);
-    return slot.kind() == Kind::epoll ? slot.as<EpollSet>() : nullptr;
+  static constexpr int kReadableSet = POLLIN | POLLRDNORM;  // as ep_eventpoll_poll()
+
+  bool watches_set(std::size_t i) noexcept {
+    return entries_[i].set && kernel_[i].fd == entries_[i].set->front() &&
+           (fds_[i].events & kReadableSet) != 0;
   }
 
   pollfd* fds_;
@@ -249,6 +273,7 @@ int wait_for_events(pollfd* fds, std::size_t count, std::uint64_t timeout, const
   }
   const std::uint64_t start = timeout != 0 && timeout != kWaitForever ? sys::now_ns() : 0;
   int naps = 0;
+  HeldSignals signals;
   for (;;) {
     poll.prepare();
     // First look. What only the kernel knows costs a call, like any poll(2) of one's own.
@@ -258,7 +283,14 @@ int wait_for_events(pollfd* fds, std::size_t count, std::uint64_t timeout, const
         return -1;
       }
     }
-    if (const int ready = poll.tell(); ready != 0 || timeout == 0) return ready;
+    const int found_ready = poll.tell();
+    if (moves_pending.load(std::memory_order_acquire)) move_pending_registrations();
+    if (found_ready != 0) return found_ready;
+    if (timeout == 0) {
+      // do_poll() looks for signals also where it does not sleep.
+      const timespec now{0, 0};
+      return mask != nullptr ? real::ppoll(nullptr, 0, &now, mask) : 0;
+    }
     if (poll.has_changed()) continue;
 
     bool found = false;
@@ -280,6 +312,7 @@ int wait_for_events(pollfd* fds, std::size_t count, std::uint64_t timeout, const
     }
 
     // Sleep. Old bells first, so that it lasts.
+    signals.hold(mask);
     if (naps != 0 && !poll.clear_bells(naps > 100)) {
       const timespec moment{0, kNapNs};
       if (real::ppoll(nullptr, 0, &moment, mask) < 0) return -1;

@@ -17,7 +17,6 @@
 #include "tests/support/connection.h"
 #include "tests/support/epoll_set.h"
 #include "tests/support/io.h"
-#include "tests/support/known_difference.h"
 #include "tests/support/memory.h"
 #include "tests/support/pattern.h"
 #include "tests/support/signals.h"
@@ -567,7 +566,6 @@ TEST_P(Epoll, InsideAPollIsReadableWithAReadyMember) {
 }
 
 TEST_P(Epoll, InsideAnotherSetIsReadableWithAReadyMember) {
-  TSSX_KNOWN_DIFFERENCE("nested sets");
   const EpollSet outer;
   ASSERT_EQ(set.add(mine(), EPOLLIN, kMine), 0);
   ASSERT_EQ(outer.add(set.fd(), EPOLLIN, kOther), 0);

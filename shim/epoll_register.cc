@@ -1,0 +1,249 @@
+// What the kernel is told of a member, and where: in the application's set or in its front.
+
+#include <errno.h>
+
+#include "core/channel.h"
+#include "core/sys.h"
+#include "shim/descriptor_table.h"
+#include "shim/epoll_set.h"
+#include "shim/real.h"
+
+namespace tssx {
+namespace {
+
+int tell_kernel(int epfd, int operation, int fd, std::uint32_t events,
+                std::uint64_t data) noexcept {
+  epoll_event event{};
+  event.events = events;
+  event.data.u64 = data;
+  return real::epoll_ctl(epfd, operation, fd, &event);
+}
+
+// The kernel knows a registration by file and number. A number that was closed while a duplicate is
+// open, or that belongs to another file by now, reaches it no more.
+bool is_reachable(const Member& member) noexcept {
+  const Slot slot = table.find(member.fd);
+  if (member.endpoint != nullptr) {
+    return slot.kind() == Kind::endpoint && slot.as<Endpoint>() == member.endpoint &&
+           table.kernel_fd(member.fd) == member.kernel_fd;
+  }
+  if (member.inner != nullptr) {
+    return slot.kind() == Kind::epoll && slot.as<EpollSet>() == member.inner;
+  }
+  return true;
+}
+
+// EPOLLONESHOT that has fired: ep_send_events() leaves it no event but the private bits.
+constexpr std::uint32_t kSpent = EPOLLONESHOT | EPOLLET;
+
+std::uint32_t own_events(const Member& member) noexcept {
+  return member.disabled ? kSpent : member.events;
+}
+
+std::uint32_t managed_events(const Member& member) noexcept {
+  if (member.endpoint == nullptr) return EPOLLIN | EPOLLET;
+  std::uint32_t events = EPOLLIN | EPOLLRDHUP | EPOLLET | (member.events & EPOLLPRI);
+  if ((member.events & kWritable) != 0 && !member.endpoint->channel.sends_to_ring()) {
+    events |= EPOLLOUT;
+  }
+  return events;
+}
+
+}  // namespace
+
+// Endpoints whose readiness only we can tell. In a set with a front that are also those that may
+// still move: a message of ours on their socket must not make the set readable.
+bool EpollSet::should_manage(const Member& member) const noexcept {
+  if (member.inner != nullptr) return member.inner->front() >= 0;
+  if (member.endpoint == nullptr) return false;
+  const Channel& channel = member.endpoint->channel;
+  return channel.is_established() || (front() >= 0 && !channel.is_plain());
+}
+
+int EpollSet::register_first(Member& member) noexcept {
+  const int set = number();
+  if (member.inner != nullptr) {
+    // The set itself, for the kernel's errors and for the time without members of ours.
+    if (tell_kernel(set, EPOLL_CTL_ADD, member.kernel_fd, member.managed ? 0 : member.events,
+                    member.managed ? tag_of(member) : member.data) != 0) {
+      return -1;
+    }
+    if (member.managed) {
+      member.in_front = front() >= 0;
+      if (tell_kernel(member.in_front ? front() : set, EPOLL_CTL_ADD, member.inner->front(),
+                      EPOLLIN | EPOLLET, tag_of(member)) != 0) {
+        member.managed = false;
+        return tell_kernel(set, EPOLL_CTL_MOD, member.kernel_fd, member.events, member.data);
+      }
+      member.kernel_events = EPOLLIN | EPOLLET;
+    }
+    return 0;
+  }
+  member.in_front = member.managed && front() >= 0;
+  member.kernel_events = member.managed ? managed_events(member) : own_events(member);
+  return tell_kernel(member.in_front ? front() : set, EPOLL_CTL_ADD, member.kernel_fd,
+                     member.kernel_events, tag_of(member));
+}
+
+// Brings the kernel's registration in line with member.managed and member.events.
+int EpollSet::register_again(Member& member) noexcept {
+  if (!is_reachable(member)) return 0;
+  const int set = number();
+  const bool to_front = member.managed && front() >= 0;
+  const int from = member.in_front ? front() : set;
+  const int to = to_front ? front() : set;
+  if (member.inner != nullptr) {
+    if (tell_kernel(set, EPOLL_CTL_MOD, member.kernel_fd, member.managed ? 0 : own_events(member),
+                    member.managed ? tag_of(member) : member.data) != 0) {
+      return -1;
+    }
+    const bool registered = member.kernel_events != 0;
+    if (registered && (!member.managed || from != to)) {
+      real::epoll_ctl(from, EPOLL_CTL_DEL, member.inner->front(), nullptr);
+      member.kernel_events = 0;
+    }
+    if (member.managed && member.kernel_events == 0) {
+      if (tell_kernel(to, EPOLL_CTL_ADD, member.inner->front(), EPOLLIN | EPOLLET,
+                      tag_of(member)) != 0) {
+        return -1;
+      }
+      member.kernel_events = EPOLLIN | EPOLLET;
+      member.in_front = to_front;
+    }
+    return 0;
+  }
+  const std::uint32_t events = member.managed ? managed_events(member) : own_events(member);
+  if (member.managed && member.in_front == to_front && events == member.kernel_events) return 0;
+  // EPOLLEXCLUSIVE can be neither set nor cleared by EPOLL_CTL_MOD.
+  if (from != to || ((events | member.kernel_events) & EPOLLEXCLUSIVE) != 0) {
+    real::epoll_ctl(from, EPOLL_CTL_DEL, member.kernel_fd, nullptr);
+    if (tell_kernel(to, EPOLL_CTL_ADD, member.kernel_fd, events, tag_of(member)) != 0) return -1;
+  } else if (tell_kernel(to, EPOLL_CTL_MOD, member.kernel_fd, events, tag_of(member)) != 0) {
+    return -1;
+  }
+  member.in_front = to_front;
+  member.kernel_events = events;
+  return 0;
+}
+
+// EPOLL_CTL_DEL: the kernel's answer.
+int EpollSet::unregister(Member& member) noexcept {
+  const int set = number();
+  if (member.inner != nullptr && member.kernel_events != 0) {
+    const int error = errno;
+    real::epoll_ctl(member.in_front ? front() : set, EPOLL_CTL_DEL, member.inner->front(), nullptr);
+    errno = error;
+  }
+  const bool in_front = member.in_front && member.inner == nullptr;
+  return real::epoll_ctl(in_front ? front() : set, EPOLL_CTL_DEL, member.kernel_fd, nullptr);
+}
+
+// The member is the kernel's from now on, as if we had never been there. It is forgotten next.
+void EpollSet::give_back(Member& member) noexcept {
+  const int saved = errno;
+  if (member.endpoint != nullptr) {
+    member.endpoint->channel.leave_for_good(member.kernel_fd);
+    moves_pending.store(true, std::memory_order_release);  // it may be in other sets
+  } else if (member.inner != nullptr) {
+    // A set's own members were given back before (surrender()).
+  } else if (table.find(member.fd).kind() == Kind::fresh) {
+    table.set(member.fd, Slot(Kind::ordinary, nullptr));  // not to be marked any more
+  }
+  const int set = number();
+  if (set >= 0 && is_reachable(member)) {
+    const bool moves = member.in_front || (member.kernel_events & EPOLLEXCLUSIVE) != 0 ||
+                       (member.events & EPOLLEXCLUSIVE) != 0;
+    if (member.inner != nullptr) {
+      if (member.kernel_events != 0) {
+        real::epoll_ctl(member.in_front ? front() : set, EPOLL_CTL_DEL, member.inner->front(),
+                        nullptr);
+      }
+      tell_kernel(set, EPOLL_CTL_MOD, member.kernel_fd, own_events(member), member.data);
+    } else if (moves) {
+      real::epoll_ctl(member.in_front ? front() : set, EPOLL_CTL_DEL, member.kernel_fd, nullptr);
+      tell_kernel(set, EPOLL_CTL_ADD, member.kernel_fd, own_events(member), member.data);
+    } else {
+      tell_kernel(set, EPOLL_CTL_MOD, member.kernel_fd, own_events(member), member.data);
+    }
+  }
+  errno = saved;
+}
+
+// The channel of an endpoint has moved, or the set got its front.
+void EpollSet::settle_mode(Member& member) noexcept {
+  const bool managed = should_manage(member);
+  if (!managed && !member.managed) return;
+  const bool changes = managed != member.managed;
+  if (changes) {
+    member.managed = managed;
+    member.fresh = true;
+  }
+  register_again(member);
+  if (!changes && member.endpoint != nullptr && !member.endpoint->channel.receives_from_ring()) {
+    return;  // its socket tells
+  }
+  if (managed && !member.disabled) {
+    make_hot(member);
+  } else {
+    make_cold(member);
+  }
+}
+
+void EpollSet::enter_front() noexcept {
+  if (front() >= 0 || surrendered_.load(std::memory_order_acquire)) return;
+  const int saved = errno;
+  bool failed = false;
+  {
+    LockScope outer(memberships_lock_, is_exclusive_process());
+    {
+      LockScope lock(lock_, is_exclusive_process());
+      const int set = number();
+      if (front() < 0 && set >= 0) {
+        long made = sys::call(SYS_epoll_create1, EPOLL_CLOEXEC);
+        if (made >= 0) {
+          const long high = sys::fcntl(static_cast<int>(made), F_DUPFD_CLOEXEC, 700);
+          if (high >= 0) {
+            sys::close(static_cast<int>(made));
+            made = high;
+          }
+        }
+        const auto front = static_cast<int>(made);
+        if (front < 0 ||
+            tell_kernel(front, EPOLL_CTL_ADD, set, EPOLLIN | EPOLLET, tag_of(kSetIndex, 0)) != 0) {
+          if (front >= 0) sys::close(front);
+          failed = true;
+        } else {
+          table.set(front, Slot(Kind::hidden, nullptr));
+          table.note_highest(front);
+          // seq_cst: before the look for who sleeps in the set; see SetStay.
+          front_fd_.store(front, std::memory_order_seq_cst);
+          for (Member* at = members_; at != nullptr; at = at->next_of_set) settle_mode(*at);
+          kick();  // who sleeps in the set itself comes out, and into the front
+        }
+      }
+    }
+    if (front() >= 0) {
+      for (Member* at = memberships_.load(std::memory_order_relaxed); at != nullptr;
+           at = at->next_of_owner) {
+        EpollSet& around = *at->set;
+        LockScope lock(around.lock_, is_exclusive_process());
+        if (at->managed) continue;
+        at->managed = true;
+        at->fresh = true;
+        around.used_.store(true, std::memory_order_seq_cst);
+        if (around.register_again(*at) != 0) {
+          at->managed = false;
+          around.register_again(*at);
+          failed = true;
+          continue;
+        }
+        around.make_hot(*at);
+        around.wake_for_change();
+      }
+    }
+  }
+  if (failed) surrender();
+  errno = saved;
+}
+
+}  // namespace tssx
