@@ -45,8 +45,7 @@ void detach_endpoint(Endpoint& endpoint) noexcept {
       } else if (set.is_keeper()) {
         // Another process has the connection open, so the kernel would go on telling its events, by
         // the application's own data.
-        endpoint.channel.leave_for_good(member->kernel_fd);
-        set.give_back(*member);
+        set.give_back(*member, true);
       }
     }
     set.forget(*member);

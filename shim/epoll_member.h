@@ -30,8 +30,10 @@ struct Member {
   Member* previous_hot;
   std::atomic<bool> poked;  // on the set's list of those whose bells were taken by somebody else
   Member* next_poked;
-  int fd;  // the application's number or ID
-  int kernel_fd;
+  int fd;                // the application's number or ID
+  int kernel_fd;         // under which the kernel knows the registration
+  int other_fd;          // another number of the endpoint, once `fd` is closed
+  bool told_tag;         // the kernel's registration bears our tag (see surrender())
   std::uint32_t events;  // as the application asked
   std::uint64_t data;
   bool managed;  // the kernel's registration is ours

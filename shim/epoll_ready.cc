@@ -65,12 +65,13 @@ std::uint32_t EpollSet::look_at_set(Member& member, bool report) noexcept {
 
 std::uint32_t EpollSet::look_at_endpoint(Member& member, bool report) noexcept {
   Channel& channel = member.endpoint->channel;
+  const int fd = socket_of(member);
   std::uint32_t state = 0;
   if (!channel.is_established()) {
     // In a set with a front: may still move, and what is on the socket may be a message of ours.
-    state = ask_socket(member.kernel_fd);
+    state = ask_socket(fd);
     if ((state & kReadable) != 0 && (state & kEnds) == 0 && !channel.is_plain() &&
-        !channel.settle(member.kernel_fd)) {
+        !channel.settle(fd)) {
       state &= ~kReadable;
     }
     if (channel.is_established()) moves_pending.store(true, std::memory_order_release);
@@ -82,9 +83,8 @@ std::uint32_t EpollSet::look_at_endpoint(Member& member, bool report) noexcept {
     const bool by_socket = !channel.receives_from_ring() || !channel.sends_to_ring();
     std::uint32_t socket_events = member.socket_events & kEnds;
     if (by_socket) {
-      socket_events = ask_socket(member.kernel_fd);
-      if (!channel.receives_from_ring() && (socket_events & EPOLLIN) != 0 &&
-          !channel.settle(member.kernel_fd)) {
+      socket_events = ask_socket(fd);
+      if (!channel.receives_from_ring() && (socket_events & EPOLLIN) != 0 && !channel.settle(fd)) {
         socket_events &= ~kReadable;
       }
       // We may have taken the cut off the socket, which would have told other sets.
@@ -104,8 +104,8 @@ std::uint32_t EpollSet::look_at_endpoint(Member& member, bool report) noexcept {
     }
     head = channel.head_seen();
     tail = channel.tail_seen();
-    state = static_cast<std::uint32_t>(static_cast<unsigned short>(
-        channel.readiness(member.kernel_fd, static_cast<short>(socket_events))));
+    state = static_cast<std::uint32_t>(
+        static_cast<unsigned short>(channel.readiness(fd, static_cast<short>(socket_events))));
     edge = edge || head != member.seen_head ||
            (tail != member.seen_tail && (state & kWritable) != 0) ||
            (member.kernel_edge && by_socket);

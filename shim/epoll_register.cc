@@ -19,20 +19,6 @@ int tell_kernel(int epfd, int operation, int fd, std::uint32_t events,
   return real::epoll_ctl(epfd, operation, fd, &event);
 }
 
-// The kernel knows a registration by file and number. A number that was closed while a duplicate is
-// open, or that belongs to another file by now, reaches it no more.
-bool is_reachable(const Member& member) noexcept {
-  const Slot slot = table.find(member.fd);
-  if (member.endpoint != nullptr) {
-    return slot.kind() == Kind::endpoint && slot.as<Endpoint>() == member.endpoint &&
-           table.kernel_fd(member.fd) == member.kernel_fd;
-  }
-  if (member.inner != nullptr) {
-    return slot.kind() == Kind::epoll && slot.as<EpollSet>() == member.inner;
-  }
-  return true;
-}
-
 // EPOLLONESHOT that has fired: ep_send_events() leaves it no event but the private bits.
 constexpr std::uint32_t kSpent = EPOLLONESHOT | EPOLLET;
 
@@ -50,6 +36,20 @@ std::uint32_t managed_events(const Member& member) noexcept {
 }
 
 }  // namespace
+
+// The kernel knows a registration by file and number. A number that was closed while a duplicate is
+// open, or that belongs to another file by now, reaches it no more.
+bool EpollSet::is_reachable(const Member& member) noexcept {
+  const Slot slot = table.find(member.fd);
+  if (member.endpoint != nullptr) {
+    return slot.kind() == Kind::endpoint && slot.as<Endpoint>() == member.endpoint &&
+           table.kernel_fd(member.fd) == member.kernel_fd;
+  }
+  if (member.inner != nullptr) {
+    return slot.kind() == Kind::epoll && slot.as<EpollSet>() == member.inner;
+  }
+  return true;
+}
 
 // Endpoints whose readiness only we can tell. In a set with a front that are also those that may
 // still move: a message of ours on their socket must not make the set readable.
@@ -138,11 +138,31 @@ int EpollSet::unregister(Member& member) noexcept {
   return real::epoll_ctl(in_front ? front() : set, EPOLL_CTL_DEL, member.kernel_fd, nullptr);
 }
 
+// A descriptor of the member's socket: its own number may be closed, or another file's.
+int EpollSet::socket_of(Member& member) noexcept {
+  const auto is_its = [&member](int fd) {
+    const Slot slot = table.find(fd);
+    return slot.kind() == Kind::endpoint && slot.as<Endpoint>() == member.endpoint;
+  };
+  if (is_its(member.fd)) return table.kernel_fd(member.fd);
+  if (is_its(member.other_fd)) return table.kernel_fd(member.other_fd);
+  const int end = table.highest();
+  for (int fd = 0; fd < end; ++fd) {
+    if (is_its(fd)) return member.other_fd = fd;
+  }
+  const int last_id = DescriptorTable::kFirstId - table.ids_in_use();
+  for (int fd = DescriptorTable::kFirstId; fd > last_id; --fd) {
+    if (is_its(fd)) return table.kernel_fd(member.other_fd = fd);
+  }
+  return -1;
+}
+
 // The member is the kernel's from now on, as if we had never been there. It is forgotten next.
-void EpollSet::give_back(Member& member) noexcept {
+// `reachable`: its number is its socket's, and the registration ours.
+void EpollSet::give_back(Member& member, bool reachable) noexcept {
   const int saved = errno;
   if (member.endpoint != nullptr) {
-    member.endpoint->channel.leave_for_good(member.kernel_fd);
+    member.endpoint->channel.leave_for_good(reachable ? member.kernel_fd : socket_of(member));
     moves_pending.store(true, std::memory_order_release);  // it may be in other sets
   } else if (member.inner != nullptr) {
     // A set's own members were given back before (surrender()).
@@ -150,7 +170,7 @@ void EpollSet::give_back(Member& member) noexcept {
     table.set(member.fd, Slot(Kind::ordinary, nullptr));  // not to be marked any more
   }
   const int set = number();
-  if (set >= 0 && is_reachable(member)) {
+  if (set >= 0 && reachable) {
     const bool moves = member.in_front || (member.kernel_events & EPOLLEXCLUSIVE) != 0 ||
                        (member.events & EPOLLEXCLUSIVE) != 0;
     if (member.inner != nullptr) {

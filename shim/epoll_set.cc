@@ -267,7 +267,15 @@ void EpollSet::surrender() noexcept {
     inner->surrender();
     inner->drop_reference();
   }
-  take_members([this](Member& member) { give_back(member); });
+  if (custody_ != nullptr) {
+    // Another process may have given its members back, and the application changed them since.
+    LockScope lock(lock_, is_exclusive_process());
+    find_tags(number());
+    if (front() >= 0) find_tags(front());
+  }
+  take_members([this](Member& member) {
+    give_back(member, is_reachable(member) && (custody_ == nullptr || member.told_tag));
+  });
 }
 
 int EpollSet::add(int fd, const Owner& owner, epoll_event* event) noexcept {
@@ -286,6 +294,8 @@ int EpollSet::add(int fd, const Owner& owner, epoll_event* event) noexcept {
   member->fresh = true;
   member->kernel_edge = false;
   member->in_front = false;
+  member->other_fd = fd;
+  member->told_tag = false;
   member->kernel_events = 0;
   member->socket_events = 0;
   member->misses = 0;

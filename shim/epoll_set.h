@@ -120,7 +120,9 @@ class EpollSet {
   int register_first(Member& member) noexcept;
   int register_again(Member& member) noexcept;
   int unregister(Member& member) noexcept;
-  void give_back(Member& member) noexcept;
+  void give_back(Member& member, bool reachable) noexcept;
+  static bool is_reachable(const Member& member) noexcept;
+  static int socket_of(Member& member) noexcept;
   bool should_manage(const Member& member) const noexcept;
   void settle_mode(Member& member) noexcept;
 
@@ -158,6 +160,7 @@ class EpollSet {
   bool is_keeper() const noexcept;
   bool is_kept_here(bool claim) noexcept;
   void surrender() noexcept;
+  void find_tags(int epfd) noexcept;
 
   RobustLock lock_;
   std::atomic<std::uint32_t> references_;  // 1 for all descriptors, 1 for each call under way

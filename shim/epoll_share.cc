@@ -66,6 +66,58 @@ void share_sets() noexcept {
 // The rest of the page is the parent's to give out.
 void forget_shared_words() noexcept { words = nullptr; }
 
+// Notes which registrations in a set of the kernel's bear our tags: its fdinfo lists them, in lines
+// like "tfd:        5 events: 8000001d data: ffffffff00000000  pos:0 ino:61 sdev:9" (proc(5)).
+void EpollSet::find_tags(int epfd) noexcept {
+  char path[40] = "/proc/self/fdinfo/";
+  char digits[12];
+  int length = 0;
+  for (int rest = epfd; length == 0 || rest > 0; rest /= 10) {
+    digits[length++] = static_cast<char>('0' + rest % 10);
+  }
+  std::size_t end = sizeof "/proc/self/fdinfo/" - 1;
+  while (length > 0) path[end++] = digits[--length];
+  path[end] = '\0';
+  const UniqueFd file(
+      static_cast<int>(sys::call(SYS_openat, AT_FDCWD, sys::word(path), O_RDONLY | O_CLOEXEC)));
+  if (!file) {
+    // Without /proc: as if all were as we left them.
+    for (Member* at = members_; at != nullptr; at = at->next_of_set) at->told_tag = true;
+    return;
+  }
+  constexpr char kData[] = "data:";
+  char text[1024];
+  std::size_t matched = 0;  // characters of kData
+  bool in_number = false;
+  std::uint64_t number = 0;
+  for (;;) {
+    const long got = sys::call(SYS_read, file.get(), sys::word(text), sizeof text);
+    if (got <= 0) return;
+    for (long i = 0; i < got; ++i) {
+      const char c = text[i];
+      if (in_number) {
+        const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        if (digit >= 0) {
+          number = number << 4U | static_cast<unsigned>(digit);
+        } else if (number != 0 || c != ' ') {
+          in_number = false;
+          Member* member =
+              is_tag(number) && index_of(number) < kSetIndex ? member_of(number, this) : nullptr;
+          if (member != nullptr) member->told_tag = true;
+        }
+      } else if (c == kData[matched]) {
+        if (++matched == sizeof kData - 1) {
+          matched = 0;
+          in_number = true;
+          number = 0;
+        }
+      } else {
+        matched = c == kData[0] ? 1 : 0;
+      }
+    }
+  }
+}
+
 bool EpollSet::is_keeper() const noexcept {
   if (surrendered_.load(std::memory_order_acquire)) return false;
   return custody_ == nullptr || custody_->load(std::memory_order_acquire) == process_id();

@@ -198,7 +198,7 @@ int EpollSet::collect(const epoll_event* found, int count, epoll_event* events) 
         Channel& channel = member->endpoint->channel;
         // A message of ours that comes by itself is no news to the application.
         if ((what & EPOLLIN) != 0 && !channel.is_plain() && (what & kEnds) == 0 &&
-            (!channel.settle(member->kernel_fd) || channel.receives_from_ring())) {
+            (!channel.settle(socket_of(*member)) || channel.receives_from_ring())) {
           what &= ~kReadable;
         }
         if (channel.is_established()) {
