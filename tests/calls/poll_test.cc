@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdint>
 #include <thread>
 
@@ -396,6 +397,126 @@ TEST_P(PPoll, KeepsAMaskedSignalOut) {
   EXPECT_EQ(::ppoll(&entry, 1, nullptr, &only), 1);
   EXPECT_EQ(signals_seen, 1);
   other.join();
+}
+
+TEST_P(PPoll, KeepsAMaskedSignalOutOfTheWholeWait) {
+  const ScopedHandler handler(SIGUSR1, count_signal);
+  sigset_t only;
+  ::sigemptyset(&only);
+  ::sigaddset(&only, SIGUSR1);
+  const pthread_t me = ::pthread_self();
+  std::thread other([&] {
+    sleep_a_moment();
+    ::pthread_kill(me, SIGUSR1);
+    // Long enough for a wait that is made of several sleeps to come out of one.
+    for (int i = 0; i < 5; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      EXPECT_EQ(signals_seen, 0);
+    }
+    EXPECT_EQ(write_all(peer(), "x"), 1U);
+  });
+  pollfd entry{mine(), POLLIN, 0};
+  EXPECT_EQ(::ppoll(&entry, 1, nullptr, &only), 1);
+  EXPECT_EQ(signals_seen, 1);
+  other.join();
+}
+
+TEST_P(PPoll, IsInterruptedByAPendingSignalWithoutATimeToWait) {
+  // do_poll() looks for events first, then for signals, and at the time last.
+  const ScopedHandler handler(SIGUSR1, count_signal);
+  const ScopedBlock block(SIGUSR1);
+  ::raise(SIGUSR1);
+  sigset_t none;
+  ::sigemptyset(&none);
+  const timespec now{0, 0};
+  pollfd entry{mine(), POLLIN | POLLOUT, 0};
+  EXPECT_EQ(::ppoll(&entry, 1, &now, &none), 1);
+  EXPECT_EQ(signals_seen, 0);
+  entry.events = POLLIN;
+  errno = 0;
+  EXPECT_EQ(::ppoll(&entry, 1, &now, &none), -1);
+  EXPECT_EQ(errno, EINTR);
+  EXPECT_EQ(signals_seen, 1);
+}
+
+// Every bit of the answer, in every state, for both ends: what unix_poll() says.
+class PollBits : public ConnectionTest {
+ protected:
+  // The answers to a poll() for all bits, and to one for each bit, which must agree.
+  static unsigned bits_of(int fd) {
+    const auto all = static_cast<unsigned short>(poll_now(fd, static_cast<short>(0x3fff)));
+    for (unsigned bit = 0; bit < 14; ++bit) {
+      const auto asked = static_cast<short>(1U << bit);
+      const auto one = static_cast<unsigned short>(poll_now(fd, asked));
+      const unsigned unasked = POLLERR | POLLHUP | POLLNVAL;
+      EXPECT_EQ(one, all & (static_cast<unsigned short>(asked) | unasked)) << "bit " << bit;
+    }
+    return all;
+  }
+  static constexpr unsigned kIn = POLLIN | POLLRDNORM;
+  static constexpr unsigned kOut = POLLOUT | POLLWRNORM | POLLWRBAND;
+  static constexpr unsigned kEnded = kIn | POLLRDHUP;
+};
+INSTANTIATE_TEST_SUITE_P(, PollBits, every_situation(), situation_name);
+
+TEST_P(PollBits, OfTraffic) {
+  EXPECT_EQ(bits_of(mine()), kOut);
+  ASSERT_EQ(write_all(peer(), "x"), 1U);
+  EXPECT_EQ(bits_of(mine()), kOut | kIn);
+  EXPECT_EQ(bits_of(peer()), kOut);
+  ASSERT_EQ(read_once(mine(), 10), "x");
+  EXPECT_EQ(bits_of(mine()), kOut);
+  const std::size_t queued = fill(mine());
+  EXPECT_EQ(bits_of(mine()), 0U);
+  EXPECT_EQ(bits_of(peer()), kOut | kIn);
+  ASSERT_EQ(read_exactly(peer(), queued).size(), queued);
+  EXPECT_EQ(bits_of(mine()), kOut);
+}
+
+TEST_P(PollBits, OfAnEndShutForWriting) {
+  EXPECT_EQ(::shutdown(mine(), SHUT_WR), 0);
+  EXPECT_EQ(bits_of(mine()), kOut);
+  EXPECT_EQ(bits_of(peer()), kOut | kEnded);
+  ASSERT_EQ(write_all(peer(), "x"), 1U);
+  EXPECT_EQ(bits_of(mine()), kOut | kIn);
+  EXPECT_EQ(::shutdown(peer(), SHUT_WR), 0);
+  EXPECT_EQ(bits_of(mine()), kOut | kEnded | POLLHUP);
+  EXPECT_EQ(bits_of(peer()), kOut | kEnded | POLLHUP);
+}
+
+TEST_P(PollBits, OfAnEndShutForReading) {
+  EXPECT_EQ(::shutdown(mine(), SHUT_RD), 0);
+  EXPECT_EQ(bits_of(mine()), kOut | kEnded);
+  EXPECT_EQ(bits_of(peer()), kOut);
+  EXPECT_EQ(::shutdown(mine(), SHUT_WR), 0);
+  EXPECT_EQ(bits_of(mine()), kOut | kEnded | POLLHUP);
+  EXPECT_EQ(bits_of(peer()), kOut | kEnded | POLLHUP);
+}
+
+TEST_P(PollBits, OfAClosedPeer) {
+  ASSERT_EQ(write_all(peer(), "x"), 1U);
+  peer_.reset();
+  EXPECT_EQ(bits_of(mine()), kOut | kEnded | POLLHUP);
+  ASSERT_EQ(read_once(mine(), 10), "x");
+  EXPECT_EQ(bits_of(mine()), kOut | kEnded | POLLHUP);
+}
+
+TEST_P(PollBits, OfAReset) {
+  ASSERT_EQ(write_all(mine(), "unread"), 6U);
+  peer_.reset();
+  EXPECT_EQ(bits_of(mine()), kOut | kEnded | POLLHUP | POLLERR);
+  ASSERT_EQ(read_once(mine(), 10), "<ECONNRESET>");
+  EXPECT_EQ(bits_of(mine()), kOut | kEnded | POLLHUP);
+}
+
+TEST_P(PollBits, WakeAWaiterForWriteBand) {
+  const std::size_t queued = fill(mine());
+  std::thread reader([&] {
+    sleep_a_moment();
+    EXPECT_EQ(read_exactly(peer(), queued).size(), queued);
+  });
+  EXPECT_EQ(wait_for(mine(), POLLWRBAND), POLLWRBAND);
+  reader.join();
 }
 
 TEST(PollMany, FindsTheReadyOnesAmongManyConnections) {

@@ -1,11 +1,13 @@
 // select() and pselect().
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <initializer_list>
 #include <thread>
@@ -196,6 +198,46 @@ TEST_P(Select, OfPselectLetsASignalThroughItsMask) {
   EXPECT_EQ(::pselect(limit(), &readable, nullptr, nullptr, nullptr, &none), -1);
   EXPECT_EQ(errno, EINTR);
   EXPECT_EQ(signals_seen, 1);
+}
+
+TEST_P(Select, OfPselectIsInterruptedByAPendingSignalWithoutATimeToWait) {
+  const ScopedHandler handler(SIGUSR1, count_signal);
+  const ScopedBlock block(SIGUSR1);
+  ::raise(SIGUSR1);
+  sigset_t none;
+  ::sigemptyset(&none);
+  const timespec now{0, 0};
+  fd_set readable = set_of({mine()});
+  errno = 0;
+  EXPECT_EQ(::pselect(limit(), &readable, nullptr, nullptr, &now, &none), -1);
+  EXPECT_EQ(errno, EINTR);
+  EXPECT_EQ(signals_seen, 1);
+}
+
+TEST_P(Select, LooksBeyondTheUsualSizeOfASet) {
+  // Programs with many descriptors give larger arrays; the kernel asks only for the bits.
+  rlimit limits{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limits), 0);
+  constexpr int kHigh = 3000;
+  if (limits.rlim_cur <= kHigh) {
+    limits.rlim_cur = kHigh + 1;
+    if (limits.rlim_max < limits.rlim_cur || ::setrlimit(RLIMIT_NOFILE, &limits) != 0) {
+      GTEST_SKIP() << "needs descriptor " << kHigh;
+    }
+  }
+  ASSERT_EQ(::dup2(mine(), kHigh), kHigh);
+  const UniqueFd high(kHigh);
+  std::array<unsigned long, (kHigh + 64) / 64> bits{};
+  auto* const readable = reinterpret_cast<fd_set*>(bits.data());
+  const std::size_t word = kHigh / 64;
+  bits.at(word) = 1UL << (kHigh % 64);
+  timeval now{0, 0};
+  EXPECT_EQ(::select(kHigh + 1, readable, nullptr, nullptr, &now), 0);
+  EXPECT_EQ(bits.at(word), 0U);
+  ASSERT_EQ(write_all(peer(), "x"), 1U);
+  bits.at(word) = 1UL << (kHigh % 64);
+  EXPECT_EQ(::select(kHigh + 1, readable, nullptr, nullptr, nullptr), 1);
+  EXPECT_EQ(bits.at(word), 1UL << (kHigh % 64));
 }
 
 TEST_P(Select, OfPselectWaitsForData) {
