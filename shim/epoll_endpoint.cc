@@ -150,43 +150,47 @@ void look_again(void* context) noexcept {
 
 // --- around fork ---
 
+namespace {
+
+// The sets that this thread has locked, by next_locked_. A list of its own, as a set that another
+// thread closes meanwhile is not among those in use any more.
+thread_local EpollSet* locked_sets = nullptr;
+
+}  // namespace
+
 // No set's list may be half changed in the child. Several locks at once, in no order that others
 // keep: so none is waited for while others are held.
 void lock_sets() noexcept {
   constexpr int kPatience = 100'000;
-  const std::uint64_t self = thread_token();
   for (int turn = 0; turn < kPatience; ++turn) {
     bool all = true;
-    sets.for_each([&](EpollSet& set) {
-      if (!all || set.locked_by_ == self) return;
-      if (set.lock_.try_acquire()) {
-        set.locked_by_ = self;
-      } else {
-        all = false;
-      }
+    sets.for_each([&all](EpollSet& set) {
+      if (!all) return;
+      all = set.lock_.try_acquire();
+      if (!all) return;
+      set.next_locked_ = locked_sets;
+      locked_sets = &set;
     });
     if (all) break;
     unlock_sets();
     sys::sched_yield();
   }
-  share_sets();
+  for (EpollSet* set = locked_sets; set != nullptr; set = set->next_locked_) set->share();
 }
 
 void unlock_sets() noexcept {
-  const std::uint64_t self = thread_token();
-  sets.for_each([&](EpollSet& set) {
-    if (set.locked_by_ != self) return;
-    set.locked_by_ = 0;
-    set.lock_.release();
-  });
+  while (EpollSet* set = locked_sets) {
+    locked_sets = set->next_locked_;
+    set->lock_.release();
+  }
 }
 
 void reset_sets() noexcept {
+  unlock_sets();
   forget_shared_words();
   sets.for_each([](EpollSet& set) {
     new (&set.lock_) RobustLock();
     new (&set.memberships_lock_) RobustLock();
-    set.locked_by_ = 0;
     // Only the forking thread lives on.
     set.sleepers_.store(0, std::memory_order_relaxed);
     set.set_sleepers_.store(0, std::memory_order_relaxed);

@@ -238,7 +238,9 @@ void EpollSet::enter_front() noexcept {
           // seq_cst: before the look for who sleeps in the set; see SetStay.
           front_fd_.store(front, std::memory_order_seq_cst);
           for (Member* at = members_; at != nullptr; at = at->next_of_set) settle_mode(*at);
-          kick();  // who sleeps in the set itself comes out, and into the front
+          // Who sleeps in the set itself comes out, and into the front.
+          if (set_sleepers_.load(std::memory_order_seq_cst) == 0) take_kick_out();
+          kick();
         }
       }
     }

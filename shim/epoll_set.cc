@@ -44,7 +44,6 @@ EpollSet* open_set(int epfd) noexcept {
   set->memberships_.store(nullptr, std::memory_order_relaxed);
   set->custody_ = nullptr;
   set->surrendered_.store(false, std::memory_order_relaxed);
-  set->locked_by_ = 0;
   set->busy_calls_.store(0, std::memory_order_relaxed);
   set->rings_first_.store(false, std::memory_order_relaxed);
   set->seen_attention_.store(attention.load(std::memory_order_relaxed), std::memory_order_relaxed);

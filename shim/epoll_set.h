@@ -92,7 +92,6 @@ class EpollSet {
   friend void lock_sets() noexcept;
   friend void unlock_sets() noexcept;
   friend void reset_sets() noexcept;
-  friend void share_sets() noexcept;
 
   // members (epoll_set.cc)
   struct Owner {  // what a number means: one of the two, or neither
@@ -153,6 +152,7 @@ class EpollSet {
   void kick() noexcept;
   void nudge() noexcept;
   void call_in(bool last) noexcept;
+  void take_kick_out() noexcept;
   void leave() noexcept;
   void wake_for_change() noexcept;
 
@@ -160,6 +160,7 @@ class EpollSet {
   bool is_keeper() const noexcept;
   bool is_kept_here(bool claim) noexcept;
   void surrender() noexcept;
+  void share() noexcept;  // gives the set a word that the child of a fork will share
   void find_tags(int epfd) noexcept;
 
   RobustLock lock_;
@@ -188,7 +189,7 @@ class EpollSet {
   // Which process keeps the members, in memory that forked processes share; null before a fork.
   std::atomic<std::uint64_t>* custody_;
   std::atomic<bool> surrendered_;  // all members are the kernel's, for good
-  std::uint64_t locked_by_;        // token of the thread that forks
+  EpollSet* next_locked_;          // in the list of the thread that forks
   std::atomic<std::uint64_t> seen_attention_;
   // Calls in a row that found something in the rings and nothing in the kernel. A few of them, and
   // the kernel is asked by the clock only.
@@ -249,8 +250,6 @@ void look_again(void* endpoint) noexcept;
 void lock_sets() noexcept;
 void unlock_sets() noexcept;
 void reset_sets() noexcept;
-// Gives every set a word that the child will share.
-void share_sets() noexcept;
 void forget_shared_words() noexcept;
 
 }  // namespace tssx

@@ -11,7 +11,7 @@
 //   pid      that process; when it is dead, whoever comes next
 //   kShared  nobody ever more
 //
-// Thread safety: words are atomics; share_sets() runs with the sets locked.
+// Thread safety: words are atomics; share() runs with the sets locked.
 
 #include <errno.h>
 #include <poll.h>
@@ -52,15 +52,13 @@ bool is_dead(std::uint64_t pid) noexcept {
 
 }  // namespace
 
-void share_sets() noexcept {
-  sets.for_each([](EpollSet& set) {
-    if (set.custody_ != nullptr || set.locked_by_ == 0) return;
-    std::atomic<std::uint64_t>* word = take_word();
-    if (word == nullptr) return;
-    const bool used = set.used_.load(std::memory_order_acquire);
-    word->store(used ? process_id() : 0, std::memory_order_release);
-    set.custody_ = word;
-  });
+void EpollSet::share() noexcept {
+  if (custody_ != nullptr) return;
+  std::atomic<std::uint64_t>* word = take_word();
+  if (word == nullptr) return;
+  const bool used = used_.load(std::memory_order_acquire);
+  word->store(used ? process_id() : 0, std::memory_order_release);
+  custody_ = word;
 }
 
 // The rest of the page is the parent's to give out.

@@ -90,7 +90,8 @@ thread_local std::uint64_t SetStay::last_cookie = 0;
 
 namespace {
 
-constexpr int kBatch = 128;  // kernel events fetched at once
+constexpr int kBatch = 128;        // kernel events fetched at once
+constexpr int kLooksPerCall = 16;  // at the kernel's set, where it told of nothing but tags
 constexpr std::uint32_t kBusyCalls = 4;
 constexpr std::uint64_t kSharedSleepNs = 200'000'000;
 constexpr std::uint64_t kKernelEveryNs =
@@ -226,19 +227,23 @@ int EpollSet::collect(const epoll_event* found, int count, epoll_event* events) 
   return told;
 }
 
-// What is in the kernel's set now.
+// What is in the kernel's set now. Tags of ours must not take the application's places.
 int EpollSet::look_in_kernel(int fd, epoll_event* events, int maximum, const sigset_t* mask) {
   epoll_event found[kBatch];
   const int room = std::min(maximum, kBatch);
-  int count = 0;
-  if (mask != nullptr) {
-    count = real::epoll_pwait(fd, found, room, 0, mask);
-  } else {
-    // No cancellation point and no sleep: straight to the kernel.
-    const long got = sys::call(SYS_epoll_pwait, fd, sys::word(found), room, 0, 0, 8);
-    count = got < 0 ? fail(static_cast<int>(-got)) : static_cast<int>(got);
+  for (int looks = 1;; ++looks) {
+    int count = 0;
+    if (mask != nullptr) {
+      count = real::epoll_pwait(fd, found, room, 0, mask);
+    } else {
+      // No cancellation point and no sleep: straight to the kernel.
+      const long got = sys::call(SYS_epoll_pwait, fd, sys::word(found), room, 0, 0, 8);
+      count = got < 0 ? fail(static_cast<int>(-got)) : static_cast<int>(got);
+    }
+    if (count <= 0) return count;
+    const int told = collect(found, count, events);
+    if (told != 0 || count < room || looks == kLooksPerCall) return told;
   }
-  return count <= 0 ? count : collect(found, count, events);
 }
 
 // What the kernel knows, without waiting.
@@ -302,14 +307,19 @@ void EpollSet::nudge() noexcept {
 // alone.
 void EpollSet::call_in(bool last) noexcept {
   LockScope lock(lock_, is_exclusive_process());
-  if (!last) {
+  if (last) {
+    take_kick_out();
+  } else {
     nudge();
-  } else if (kick_in_set_) {
-    const int saved = errno;
-    kick_in_set_ = false;
-    real::epoll_ctl(number(), EPOLL_CTL_DEL, kick_fd_, nullptr);
-    errno = saved;
   }
+}
+
+void EpollSet::take_kick_out() noexcept {
+  if (!kick_in_set_) return;
+  const int saved = errno;
+  kick_in_set_ = false;
+  real::epoll_ctl(number(), EPOLL_CTL_DEL, kick_fd_, nullptr);
+  errno = saved;
 }
 
 // A thread leaves with events: what is hot is nobody's to look at until somebody comes back.
