@@ -157,3 +157,8 @@ TSSX_INTERPOSED void backtrace_symbols_fd(void* const* frames, int count, int fd
   real::ensure();
   real::backtrace_symbols_fd(frames, count, leave_to_kernel(fd));
 }
+
+TSSX_INTERPOSED void __backtrace_symbols_fd(void* const* frames, int count, int fd) {
+  real::ensure();
+  real::__backtrace_symbols_fd(frames, count, leave_to_kernel(fd));
+}

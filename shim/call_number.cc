@@ -135,6 +135,12 @@ TSSX_TRANSLATE_NOEXCEPT(int, fchdir, (int fd), (number(fd)))
 TSSX_TRANSLATE(DIR*, fdopendir, (int fd), (number(fd)))
 TSSX_TRANSLATE_NOEXCEPT(ssize_t, getdents64, (int fd, void* buffer, size_t size),
                         (number(fd), buffer, size))
+TSSX_TRANSLATE_NOEXCEPT(ssize_t, getdirentries,
+                        (int fd, char* buffer, size_t size, off_t* position),
+                        (number(fd), buffer, size, position))
+TSSX_TRANSLATE_NOEXCEPT(ssize_t, getdirentries64,
+                        (int fd, char* buffer, size_t size, off64_t* position),
+                        (number(fd), buffer, size, position))
 TSSX_TRANSLATE_NOEXCEPT(int, isatty, (int fd), (number(fd)))
 TSSX_TRANSLATE_NOEXCEPT(char*, ttyname, (int fd), (number(fd)))
 TSSX_TRANSLATE_NOEXCEPT(int, ttyname_r, (int fd, char* name, size_t size), (number(fd), name, size))

@@ -72,6 +72,7 @@ TSSX_MAKES(__openat_2, (int folder, const char* path, int flags),
            (table.kernel_fd(folder), path, flags))
 TSSX_MAKES(__openat64_2, (int folder, const char* path, int flags),
            (table.kernel_fd(folder), path, flags))
+TSSX_MAKES(__mq_open_2, (const char* name, int flags), (name, flags))
 TSSX_MAKES(creat, (const char* path, mode_t mode), (path, mode))
 TSSX_MAKES(creat64, (const char* path, mode_t mode), (path, mode))
 TSSX_MAKES_NOEXCEPT(memfd_create, (const char* name, unsigned flags), (name, flags))

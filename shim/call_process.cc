@@ -3,6 +3,8 @@
 #include <alloca.h>
 #include <errno.h>
 
+#include <cstring>
+
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/exec.h"
@@ -238,4 +240,13 @@ TSSX_INTERPOSED FILE* popen(const char* command, const char* mode) {
   FILE* file = real::popen(command, mode);
   if (file != nullptr) forget_stale(file->_fileno);
   return file;
+}
+
+TSSX_INTERPOSED int wordexp(const char* words, wordexp_t* out, int flags) {
+  real::ensure();
+  // Only a command in the words starts a shell.
+  if ((flags & WRDE_NOCMD) == 0 && words != nullptr && std::strpbrk(words, "$`") != nullptr) {
+    prepare_exec();
+  }
+  return real::wordexp(words, out, flags);
 }

@@ -44,6 +44,7 @@
 #include <unistd.h>
 #include <utmp.h>
 #include <wchar.h>
+#include <wordexp.h>
 
 // glibc 2.36 forgot to say that these are C.
 extern "C" {
@@ -72,6 +73,8 @@ int __dprintf_chk(int, int, const char*, ...);
 int __vdprintf_chk(int, int, const char*, va_list);
 int __sigaction(int, const struct sigaction*, struct sigaction*) noexcept;
 sighandler_t bsd_signal(int, sighandler_t) noexcept;
+mqd_t __mq_open_2(const char*, int);
+void __backtrace_symbols_fd(void* const*, int, int);
 int __open(const char*, int, ...);
 int __open64(const char*, int, ...);
 int __open_2(const char*, int);

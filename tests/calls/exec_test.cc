@@ -5,6 +5,7 @@
 #include <spawn.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <wordexp.h>
 
 #include <cerrno>
 #include <cstdlib>
@@ -329,6 +330,12 @@ TEST_P(Exec, BySpawnThatClosesItLeavesItToTheParent) {
   warm_up(mine(), peer());
 }
 
+TEST_P(Exec, OfBothEndsKeepsWhatWasWrittenBefore) {
+  ASSERT_EQ(write_all(mine(), "written before"), 14U);
+  EXPECT_EQ(std::system("true"), 0);
+  EXPECT_EQ(read_exactly(peer(), 14), "written before");
+}
+
 TEST_P(Exec, BySystemPassesTheConnectionOn) {
   const UniqueFd fixed(::dup2(mine(), kFixed));
   ASSERT_EQ(fixed.get(), kFixed);
@@ -339,6 +346,19 @@ TEST_P(Exec, BySystemPassesTheConnectionOn) {
   EXPECT_EQ(read_exactly(peer(), 18), "one two three four");
   ASSERT_EQ(write_all(peer(), "a line\n"), 7U);
   EXPECT_EQ(std::system("read line <&9 && test \"$line\" = 'a line'"), 0);
+  warm_up(mine(), peer());
+}
+
+TEST_P(Exec, ByWordexpPassesTheConnectionOn) {
+  if (!GetParam().warm) TSSX_KNOWN_DIFFERENCE("exec while moving");
+  const UniqueFd fixed(::dup2(mine(), kFixed));
+  ASSERT_EQ(fixed.get(), kFixed);
+  wordexp_t words{};
+  ASSERT_EQ(::wordexp("$(echo shell >&9; echo word)", &words, 0), 0);
+  ASSERT_EQ(words.we_wordc, 1U);
+  EXPECT_STREQ(words.we_wordv[0], "word");
+  ::wordfree(&words);
+  EXPECT_EQ(read_exactly(peer(), 6), "shell\n");
   warm_up(mine(), peer());
 }
 

@@ -180,6 +180,16 @@ const Call kCalls[] = {
     {"fchdir", [](int fd) { return long{::fchdir(fd)}; }},
     {"fdopendir", [](int fd) { return address_bits(::fdopendir(fd)); }},
     {"getdents64", [](int fd) { return ::getdents64(fd, room, sizeof room); }},
+    {"getdirentries",
+     [](int fd) {
+       off_t position = 0;
+       return ::getdirentries(fd, room, sizeof room, &position);
+     }},
+    {"getdirentries64",
+     [](int fd) {
+       off64_t position = 0;
+       return ::getdirentries64(fd, room, sizeof room, &position);
+     }},
     {"ttyname", [](int fd) { return address_bits(::ttyname(fd)); }},
     {"ttyname_r", [](int fd) { return long{::ttyname_r(fd, room, sizeof room)}; }},
     {"__ttyname_r_chk",
