@@ -27,6 +27,27 @@ int show_unnamed(sockaddr* address, socklen_t* length) noexcept {
   return tell_address(family, kUnnamedLength, address, length);
 }
 
+// Is the name that the kernel would tell a mark?
+bool shows_mark(const sockaddr_un& name, socklen_t length) noexcept {
+  Nonce nonce{};
+  return parse_mark(name, length, &nonce) != Mark::none;
+}
+
+// Where the kernel has told a name into `room` bytes of the application's: a mark must not show.
+int hide_mark(int result, sockaddr* address, socklen_t* length, socklen_t room) noexcept {
+  if (result < 0 || address == nullptr || room < sizeof(sa_family_t) || *length <= kUnnamedLength ||
+      address->sa_family != AF_UNIX) {
+    return result;
+  }
+  sockaddr_un name{};
+  const socklen_t size = std::min<socklen_t>({room, *length, sizeof name});
+  std::memcpy(&name, address, size);
+  if (!shows_mark(name, size)) return result;
+  *length = room;
+  show_unnamed(address, length);
+  return result;
+}
+
 // What we know of a listening descriptor, however this process came by it.
 Slot classify_listener(int fd) noexcept {
   const Slot known = table.find(fd);
@@ -114,16 +135,19 @@ int accept_listed(const Listener& listener, int fd, sockaddr* address, socklen_t
 int accept_any(int fd, sockaddr* address, socklen_t* length, int flags, bool plain_accept) {
   real::ensure();
   if (table.size() != 0) {
-    const Slot slot = classify_listener(fd);
+    const Slot slot = stays_in_kernel() ? Slot() : classify_listener(fd);
     if (slot.kind() == Kind::listener) {
       return accept_listed(*slot.as<Listener>(), fd, address, length, flags);
     }
     if (fd < 0) fd = table.kernel_fd(fd);
   }
+  socklen_t room = 0;
+  if (address == nullptr || !copy_early(&room, length, sizeof room)) room = 0;
   const int accepted =
       plain_accept ? real::accept(fd, address, length) : real::accept4(fd, address, length, flags);
-  if (table.size() != 0) forget_stale(accepted);
-  return accepted;
+  if (table.size() == 0) return accepted;
+  forget_stale(accepted);
+  return hide_mark(accepted, address, length, room);
 }
 
 int connect_any(int fd, const sockaddr* address, socklen_t length) {
@@ -149,12 +173,6 @@ int connect_any(int fd, const sockaddr* address, socklen_t length) {
   return connected;
 }
 
-// Is the name that the kernel would tell a mark?
-bool shows_mark(const sockaddr_un& name, socklen_t length) noexcept {
-  Nonce nonce{};
-  return parse_mark(name, length, &nonce) != Mark::none;
-}
-
 template <class Function>
 int tell_name(Function function, int fd, sockaddr* address, socklen_t* length) {
   const int known = table.size() != 0 ? table.kernel_fd(fd) : fd;
@@ -165,6 +183,10 @@ int tell_name(Function function, int fd, sockaddr* address, socklen_t* length) {
     if (function(known, reinterpret_cast<sockaddr*>(&name), &size) == 0 && shows_mark(name, size)) {
       return show_unnamed(address, length);
     }
+  } else if (socklen_t room = 0; table.size() != 0 && copy_early(&room, length, sizeof room)) {
+    // A connection that we left to the kernel from the beginning may have a marked peer all the
+    // same.
+    return hide_mark(function(known, address, length), address, length, room);
   }
   return function(known, address, length);
 }

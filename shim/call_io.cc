@@ -96,7 +96,9 @@ ssize_t send_one(EndpointRef& endpoint, const void* data, size_t size, int flags
 ssize_t do_read(int fd, void* buffer, size_t size) {
   real::ensure();
   if (EndpointRef endpoint(fd); endpoint) {
-    if (size == 0) return real::read(endpoint.fd(), buffer, 0);
+    if (size == 0 || endpoint.channel().is_plain()) {
+      return real::read(endpoint.fd(), buffer, size);
+    }
     return receive_one(endpoint, buffer, size, 0);
   }
   return real::read(fd, buffer, size);
@@ -104,19 +106,28 @@ ssize_t do_read(int fd, void* buffer, size_t size) {
 
 ssize_t do_write(int fd, const void* data, size_t size) {
   real::ensure();
-  if (EndpointRef endpoint(fd); endpoint) return send_one(endpoint, data, size, 0);
+  if (EndpointRef endpoint(fd); endpoint) {
+    if (endpoint.channel().is_plain()) return real::write(endpoint.fd(), data, size);
+    return send_one(endpoint, data, size, 0);
+  }
   return real::write(fd, data, size);
 }
 
 ssize_t do_recv(int fd, void* buffer, size_t size, int flags) {
   real::ensure();
-  if (EndpointRef endpoint(fd); endpoint) return receive_one(endpoint, buffer, size, flags);
+  if (EndpointRef endpoint(fd); endpoint) {
+    if (endpoint.channel().is_plain()) return real::recv(endpoint.fd(), buffer, size, flags);
+    return receive_one(endpoint, buffer, size, flags);
+  }
   return real::recv(fd, buffer, size, flags);
 }
 
 ssize_t do_send(int fd, const void* data, size_t size, int flags) {
   real::ensure();
-  if (EndpointRef endpoint(fd); endpoint) return send_one(endpoint, data, size, flags);
+  if (EndpointRef endpoint(fd); endpoint) {
+    if (endpoint.channel().is_plain()) return real::send(endpoint.fd(), data, size, flags);
+    return send_one(endpoint, data, size, flags);
+  }
   return real::send(fd, data, size, flags);
 }
 
@@ -184,7 +195,7 @@ TSSX_INTERPOSED ssize_t __read_chk(int fd, void* buffer, size_t size, size_t roo
 TSSX_INTERPOSED ssize_t readv(int fd, const iovec* parts, int count) {
   real::ensure();
   if (EndpointRef endpoint(fd); endpoint) {
-    if (!is_vector(parts, count) || total(parts, count) == 0) {
+    if (endpoint.channel().is_plain() || !is_vector(parts, count) || total(parts, count) == 0) {
       return real::readv(endpoint.fd(), parts, count);
     }
     msghdr message{};
@@ -296,7 +307,7 @@ TSSX_INTERPOSED ssize_t __write(int fd, const void* data, size_t size) {
 TSSX_INTERPOSED ssize_t writev(int fd, const iovec* parts, int count) {
   real::ensure();
   if (EndpointRef endpoint(fd); endpoint) {
-    if (!is_vector(parts, count) || total(parts, count) == 0) {
+    if (endpoint.channel().is_plain() || !is_vector(parts, count) || total(parts, count) == 0) {
       return real::writev(endpoint.fd(), parts, count);
     }
     msghdr message{};

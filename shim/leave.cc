@@ -2,10 +2,26 @@
 
 #include <errno.h>
 
+#include <atomic>
+
 #include "shim/descriptor_table.h"
 #include "shim/stream_io.h"
 
 namespace tssx {
+namespace {
+
+std::atomic<bool> in_kernel{false};
+
+void leave_with_its_calls(int fd) noexcept {
+  EndpointRef endpoint(fd);
+  if (!endpoint) return;
+  endpoint.channel().leave_for_good(endpoint.fd());
+  follow_mode(*endpoint);
+  // Where an offer or a refusal may still come, it would take a recvmsg(2) to see it.
+  endpoint.channel().side().state.plain.store(1, std::memory_order_release);
+}
+
+}  // namespace
 
 int leave_to_kernel(int fd) noexcept {
   EndpointRef endpoint(fd);
@@ -16,5 +32,17 @@ int leave_to_kernel(int fd) noexcept {
   errno = saved;
   return endpoint.fd();
 }
+
+void stay_in_kernel() noexcept {
+  if (table.size() == 0) return;
+  const int saved = errno;
+  in_kernel.store(true, std::memory_order_relaxed);
+  const int end = table.highest();
+  for (int fd = 0; fd < end; ++fd) leave_with_its_calls(fd);
+  for (int i = 0; i < table.ids_in_use(); ++i) leave_with_its_calls(DescriptorTable::kFirstId - i);
+  errno = saved;
+}
+
+bool stays_in_kernel() noexcept { return in_kernel.load(std::memory_order_relaxed); }
 
 }  // namespace tssx

@@ -6,4 +6,10 @@ namespace tssx {
 // Takes `fd`'s connection, if it has one, back to the kernel for good. Returns the kernel's number.
 int leave_to_kernel(int fd) noexcept;
 
+// The program is about to restrict its own system calls, and knows nothing of ours: every
+// connection goes back for good, so that from then on only the program's own calls are made on it,
+// and none that it makes later moves.
+void stay_in_kernel() noexcept;
+bool stays_in_kernel() noexcept;
+
 }  // namespace tssx

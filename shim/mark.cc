@@ -9,6 +9,7 @@
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/file_numbers.h"
+#include "shim/leave.h"
 
 namespace tssx {
 namespace {
@@ -34,7 +35,7 @@ bool is_unix_stream(int fd) noexcept {
 }
 
 Endpoint* mark_client(int fd) noexcept {
-  if (is_file_number(fd)) {
+  if (is_file_number(fd) || stays_in_kernel()) {
     drop_mark(fd);
     return nullptr;
   }
