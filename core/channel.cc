@@ -30,6 +30,7 @@ bool Channel::open(const ChannelOrigin& origin) noexcept {
   seen_tail_ = 0;
   last_hang_up_check_ = 0;
   bells_owed_.store(0, relaxed);
+  publishing_ = 0;
   writes_since_look_ = 0;
   offer_alone_ = false;
   unread_before_cut_ = false;

@@ -265,6 +265,7 @@ class Channel {
   std::uint64_t seen_tail_ = 0;  // of the outgoing ring; a private, never too large, copy
   std::atomic<std::uint64_t> last_hang_up_check_{0};
   std::atomic<std::uint32_t> bells_owed_{0};
+  volatile std::uint64_t publishing_ = 0;  // the head that publish_head() is about to publish
   std::uint32_t writes_since_look_ = 0;
   bool offer_alone_ = false;  // the offer is the only thing the client may leave unread
   bool unread_before_cut_ = false;

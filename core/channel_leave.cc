@@ -54,6 +54,7 @@ void Channel::stay_in_kernel() noexcept {
 
 bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
   auto& sending = side_->sending;
+  const SignalsBlocked blocked;
   // Who follows a peer that left for good need not hope either.
   if ((in().producer.flags.load(acquire) & kStays) != 0) how = Leave::for_good;
   if (!sends_to_ring()) {
@@ -63,6 +64,13 @@ bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
     in().data_wait.word.fetch_or(kWantKernel, seq_cst);
     if (how == Leave::for_good) stay_in_kernel();
     return true;
+  }
+  // We interrupted publish_head() in a handler: its bytes are complete, and come before ours.
+  if (const std::uint64_t head = publishing_;
+      head != 0 && head - sending.head.load(relaxed) <= view_.capacity) {
+    sending.head.store(head, relaxed);
+    out().producer.head.exchange(head, seq_cst);
+    publishing_ = 0;
   }
   if ((out().data_wait.word.load(acquire) & kFrozen) != 0) {
     resend_by_kernel(fd);

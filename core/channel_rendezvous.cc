@@ -208,6 +208,7 @@ bool Channel::cut_to_ring(int fd, Queue queue) noexcept {
       return false;
     }
   }
+  const SignalsBlocked blocked;
   // Before the cut, so that its receiver never sees the ring without it (see peer_is_leaving()).
   // seq_cst, then a look: against a consumer that freezes, and then looks whether a cut is coming
   // (leave_for_good()). One of the two sees the other.

@@ -130,12 +130,20 @@ Outcome Channel::receive(int fd, const iovec* parts, std::size_t count, Peek pee
 bool Channel::publish_head(int fd, std::uint64_t head) noexcept {
   auto& sending = side_->sending;
   // A handler that interrupted the copy may have moved this direction to the kernel: then these
-  // bytes were never sent, and go the new way.
-  if (sending.mode.load(relaxed) != word_of(Mode::ring)) return false;
+  // bytes were never sent, and go the new way. From here on such a handler publishes them for us.
+  publishing_ = head;
+  std::atomic_signal_fence(seq_cst);
+  if (sending.mode.load(relaxed) != word_of(Mode::ring)) {
+    const bool published = publishing_ == 0;
+    publishing_ = 0;
+    return published;
+  }
   sending.head.store(head, relaxed);
   ProducerLine& line = out().producer;
   // Full fence between the bytes and the look for sleepers; pairs with the one in arm_data().
   line.head.exchange(head, seq_cst);
+  std::atomic_signal_fence(seq_cst);
+  publishing_ = 0;
   if ((out().data_wait.word.load(seq_cst) & kWaiting) != 0) ring_for_data(fd);
   return true;
 }

@@ -132,6 +132,10 @@ void Channel::ring_for_data(int fd) noexcept {
   // left the socket to somebody who knows no bells.
   const std::uint32_t word = out().data_wait.word.fetch_and(~kWaiting, seq_cst);
   if ((word & kWaiting) == 0 || (word & kFrozen) != 0) return;
+  // A handler may have taken this direction to the kernel, where a bell would be a stray byte. Its
+  // cut has woken the sleeper.
+  const SignalsBlocked blocked;
+  if (!sends_to_ring()) return;
   if (send_bell(fd)) bump(out().producer.bells);
 }
 
@@ -142,6 +146,7 @@ void Channel::ring_for_space(int fd) noexcept {
   // Under the lock: a bell must not overtake a cut that another thread is about to send. Locks are
   // always taken in this order, receiving before sending.
   LockScope lock(side_->sending.lock, is_exclusive());
+  const SignalsBlocked blocked;
   if (sends_to_ring()) {
     rung = send_bell(fd);
   } else if (side_->sending.left.load(relaxed) == 0 && lock.hold() != Hold::nested) {
