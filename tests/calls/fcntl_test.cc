@@ -148,6 +148,54 @@ TEST_P(Fcntl, AsyncModeRaisesSigio) {
   ::sigaction(SIGIO, &previous, nullptr);
 }
 
+volatile sig_atomic_t told_descriptor;
+void note_descriptor(int, siginfo_t* info, void*) { told_descriptor = info->si_fd; }
+
+TEST_P(Fcntl, AsyncModeRaisesAChosenSignalForAThread) {
+  // F_SETSIG and F_SETOWN_EX (fcntl(2)): the signal tells the descriptor, the kernel's number of
+  // it.
+  struct sigaction action {};
+  struct sigaction previous {};
+  action.sa_sigaction = note_descriptor;
+  action.sa_flags = SA_SIGINFO;
+  ASSERT_EQ(::sigaction(SIGRTMIN + 1, &action, &previous), 0);
+  told_descriptor = -1;
+  f_owner_ex owner{F_OWNER_TID, static_cast<int>(::gettid())};
+  ASSERT_EQ(::fcntl(mine(), F_SETOWN_EX, &owner), 0);
+  ASSERT_EQ(::fcntl(mine(), F_SETSIG, SIGRTMIN + 1), 0);
+  EXPECT_EQ(::fcntl(mine(), F_GETSIG), SIGRTMIN + 1);
+  ASSERT_EQ(::fcntl(mine(), F_SETFL, O_RDWR | O_ASYNC), 0);
+  ASSERT_EQ(write_all(peer(), "x"), 1U);
+  if (mine() >= 0) {
+    EXPECT_EQ(told_descriptor, mine());
+  } else {
+    EXPECT_NE(told_descriptor, -1);
+  }
+  EXPECT_EQ(read_once(mine(), 10), "x");
+  ASSERT_EQ(::fcntl(mine(), F_SETFL, O_RDWR), 0);
+  ::sigaction(SIGRTMIN + 1, &previous, nullptr);
+}
+
+TEST_P(Fcntl, AsyncModeByIoctlRaisesSigio) {
+  static volatile sig_atomic_t count;
+  count = 0;
+  struct sigaction action {};
+  struct sigaction previous {};
+  action.sa_handler = [](int) { count = count + 1; };
+  ASSERT_EQ(::sigaction(SIGIO, &action, &previous), 0);
+  const int self = ::getpid();
+  int on = 1;
+  ASSERT_EQ(::ioctl(mine(), FIOSETOWN, &self), 0);
+  ASSERT_EQ(::ioctl(mine(), FIOASYNC, &on), 0);
+  const int before = count;
+  ASSERT_EQ(write_all(peer(), "x"), 1U);
+  EXPECT_GT(count, before);
+  EXPECT_EQ(read_once(mine(), 10), "x");
+  on = 0;
+  ASSERT_EQ(::ioctl(mine(), FIOASYNC, &on), 0);
+  ::sigaction(SIGIO, &previous, nullptr);
+}
+
 TEST_P(Fcntl, FstatSaysSocket) {
   struct stat status {};
   ASSERT_EQ(::fstat(mine(), &status), 0);
