@@ -55,14 +55,16 @@ wait_for() { # wait_for SECONDS COMMAND...: until it succeeds
 }
 
 birth() { # birth PID: when it started, nothing if it is gone or a zombie
-  local s
+  local s=
   { read -r -d '' s || :; } 2>/dev/null <"/proc/$1/stat" || return 1
+  [ -n "$s" ] || return 1 # it ended between open and read
   s=(${s##*) })
   [ "${s[0]}" != Z ] && [ "${s[0]}" != X ] && echo "${s[19]}"
 }
 cpu_ticks() { # cpu_ticks PID: user and system time
-  local s
+  local s=
   { read -r -d '' s || :; } 2>/dev/null <"/proc/$1/stat" || return 1
+  [ -n "$s" ] || return 1 # it ended between open and read
   s=(${s##*) })
   echo $((s[11] + s[12]))
 }
