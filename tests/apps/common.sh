@@ -17,6 +17,7 @@
 #   TIME_LIMIT  seconds for the whole script
 #   APP_USER    (optional) the user for the programs if we are root
 #   PROGRAMS    (optional) words; without one of these commands the test is skipped
+#   app_remains (optional) a function that removes what killed programs leave outside the temporary directory
 
 set -u
 umask 022
@@ -112,6 +113,7 @@ remove_remains() { # what a killed database server leaves behind
     id=$(sed -n '7s/^ *[0-9]* *\([0-9]*\).*/\1/p' "$file")
     [ -z "$id" ] || ipcrm -m "$id" 2>/dev/null
   done
+  ! declare -F app_remains >/dev/null || app_remains
   rm -rf "$T"
 }
 
@@ -234,7 +236,7 @@ accelerated() { preloaded_side server && preloaded_side client; }
 
 environment_of() { # environment_of SIDE: the environment of its commands, in WORDS
   WORDS=()
-  preloaded_side "$1" && WORDS=("LD_PRELOAD=$TSSX_LIB" "USE_TSSX=$LISTED")
+  preloaded_side "$1" && WORDS=("LD_PRELOAD=$TSSX_LIB" "USE_TSSX=${TSSX_TEST_LISTED:-$LISTED}")
 }
 
 on() { # on server|client|neither COMMAND...: for at most $LIMIT (20) seconds
