@@ -131,6 +131,6 @@ cases() {
   stop "$SERVER" || fail "$RUN: TERM ends the server"
 }
 
-xauth -q -f "$XAUTHORITY" add :0 . 0123456789abcdef0123456789abcdef
+xauth -q -f "$XAUTHORITY" add :0 . 0123456789abcdef0123456789abcdef 2>/dev/null
 [ ${#AS[@]} -eq 0 ] || { chown "$APP_USER" "$XAUTHORITY"; chown "$APP_USER" "$T"; }
 twice
