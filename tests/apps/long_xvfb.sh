@@ -2,8 +2,8 @@
 # Xvfb with X clients, over Xlib and XCB: questions, windows, drawing, pictures of the screen, properties and events,
 # several clients, killed ones. See common.sh and twice.sh for the environment.
 #
-# An X server has its sockets in /tmp/.X11-unix, with the same name in the abstract name space, and a lock file in
-# /tmp. Xvfb chooses a display number that is free. What a killed one leaves is removed at the end.
+# An X server has its sockets in /tmp/.X11-unix, with the same name in the abstract name space, and perhaps a lock
+# file in /tmp. Xvfb chooses a display number that is free. What a killed one leaves is removed at the end.
 
 TITLE='Xvfb'
 TIME_LIMIT=240
@@ -12,12 +12,12 @@ PROGRAMS='Xvfb xdpyinfo xprop xwininfo xwd x11perf xclock xeyes xlogo xkill xaut
 had_directory=
 [ ! -e /tmp/.X11-unix ] || had_directory=yes
 app_remains() { # called by common.sh when everything has ended
-  local file pid
-  for file in "$T"/display.*; do
-    file=${file##*.}
-    [ "$file" != '*' ] || continue
-    pid=$(tr -d ' ' 2>/dev/null <"/tmp/.X$file-lock")
-    [ -z "$pid" ] || [ -d "/proc/$pid" ] || rm -f "/tmp/.X$file-lock" "/tmp/.X11-unix/X$file"
+  local display
+  for display in "$T"/display.*; do
+    display=${display##*.}
+    # one that somebody listens on has become somebody else's
+    [ "$display" = '*' ] || awk -v path="/tmp/.X11-unix/X$display" '$8 == path { found = 1 } END { exit !found }' /proc/net/unix ||
+      rm -f "/tmp/.X$display-lock" "/tmp/.X11-unix/X$display"
   done
   [ -n "$had_directory" ] || rmdir --ignore-fail-on-non-empty /tmp/.X11-unix 2>/dev/null
 }
