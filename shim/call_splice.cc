@@ -1,7 +1,10 @@
 // Calls by which the kernel itself moves bytes through a socket: it must find them there.
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 
+#include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/real.h"
 #include "shim/stream_io.h"
@@ -106,7 +109,21 @@ TSSX_INTERPOSED ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out
     if (got <= 0) return got;
     return real::write(out, buffer, static_cast<size_t>(got));
   }
-  // What is out of the pipe has to be delivered, however long that takes (docs/limitations.md).
+  // What is out of the pipe has to be delivered, however long that takes (docs/limitations.md). So
+  // nothing is taken before there is room: a writable connection takes all of our buffer, in the
+  // ring (half of it) as in the kernel, unless somebody else writes at the same time. Whether to
+  // wait for room is up to O_NONBLOCK, SPLICE_F_NONBLOCK is about the pipe (splice_to_socket() in
+  // the kernel's fs/splice.c).
+  const long status = sys::fcntl(to.fd(), F_GETFL);
+  const bool waits = status < 0 || (status & O_NONBLOCK) == 0;
+  pollfd room{out, POLLOUT, 0};
+  pollfd pipe{in, POLLIN, 0};
+  const int ready = ::poll(&room, 1, waits ? -1 : 0);
+  if (ready < 0) return -1;
+  if (ready == 0 || ((flags & SPLICE_F_NONBLOCK) != 0 && real::poll(&pipe, 1, 0) == 0)) {
+    errno = EAGAIN;
+    return -1;
+  }
   const ssize_t got = real::read(in, buffer, want);
   if (got <= 0) return got;
   size_t done = 0;

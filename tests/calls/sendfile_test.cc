@@ -129,6 +129,30 @@ TEST_P(Splice, MovesFromAPipe) {
   EXPECT_EQ(read_exactly(peer(), 4), "last");
 }
 
+TEST_P(Splice, LeavesThePipeAloneWhereANonBlockingConnectionIsFull) {
+  ASSERT_EQ(::fcntl(mine(), F_SETFL, O_NONBLOCK), 0);
+  const std::string filler(4096, 'f');
+  std::size_t filled = 0;
+  for (;;) {
+    const ssize_t n = ::write(mine(), filler.data(), filler.size());
+    if (n < 0) break;
+    filled += static_cast<std::size_t>(n);
+  }
+  ASSERT_EQ(errno, EAGAIN);
+  ASSERT_EQ(write_all(pipe_write_.get(), pattern(0, 3000)), 3000U);
+  EXPECT_EQ(::splice(pipe_read_.get(), nullptr, mine(), nullptr, 10000, 0), -1);
+  EXPECT_EQ(errno, EAGAIN);
+  EXPECT_EQ(read_exactly(peer(), filled).size(), filled);
+  EXPECT_EQ(::splice(pipe_read_.get(), nullptr, mine(), nullptr, 10000, 0), 3000);
+  EXPECT_TRUE(matches_pattern(read_exactly(peer(), 3000), 0));
+}
+
+TEST_P(Splice, DoesNotWaitForAnEmptyPipeIfToldSo) {
+  errno = 0;
+  EXPECT_EQ(::splice(pipe_read_.get(), nullptr, mine(), nullptr, 100, SPLICE_F_NONBLOCK), -1);
+  EXPECT_EQ(errno, EAGAIN);
+}
+
 TEST_P(Splice, MovesIntoAPipe) {
   ASSERT_EQ(write_all(peer(), pattern(0, 3000)), 3000U);
   std::size_t moved = 0;
