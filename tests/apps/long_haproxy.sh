@@ -84,6 +84,8 @@ listen store
   server one unix@$R/redis.sock
 listen echo
   mode tcp
+  option splice-request
+  option splice-response
   bind unix@$R/echo-front.sock
   server one unix@$R/echo.sock
 CONF
