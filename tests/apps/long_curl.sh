@@ -1,13 +1,13 @@
 #!/bin/bash
 # curl --unix-socket against two servers in Python: one with a thread for each connection, one with asyncio over
-# epoll. See common.sh and twice.sh for the environment.
+# epoll. See common.sh and compared.sh for the environment.
 
 TITLE='curl'
 TIME_LIMIT=280
 APP_USER=nobody
 PROGRAMS='curl python3'
 . "$(dirname "$0")/common.sh"
-. "$(dirname "$0")/twice.sh"
+. "$(dirname "$0")/compared.sh"
 
 python=$(command -v /usr/bin/python3 || command -v python3)
 

@@ -1,14 +1,14 @@
 #!/bin/bash
 # dbus-daemon, a private bus, with clients of three libraries: libdbus (dbus-send, dbus-monitor, python3-dbus), GDBus
 # (gdbus, python3-gi), sd-bus (busctl). Calls, signals, large messages, descriptors that are passed, all ways to
-# authenticate, clients and buses that are killed. See common.sh and twice.sh for the environment.
+# authenticate, clients and buses that are killed. See common.sh and compared.sh for the environment.
 
 TITLE='D-Bus'
 TIME_LIMIT=280
 APP_USER=nobody
 PROGRAMS='dbus-daemon dbus-send dbus-monitor gdbus busctl python3'
 . "$(dirname "$0")/common.sh"
-. "$(dirname "$0")/twice.sh"
+. "$(dirname "$0")/compared.sh"
 
 python=$(command -v /usr/bin/python3 || command -v python3)
 "$python" -c 'import dbus, gi' 2>/dev/null || { echo "$TITLE: skipped, python3-dbus or python3-gi is not installed"; exit 77; }

@@ -1,13 +1,13 @@
 #!/bin/bash
 # memcached over its Unix socket: the tools of libmemcached, load by memcslap, the text and the binary protocol by a
-# client in Python, clients that are killed. See common.sh and twice.sh for the environment.
+# client in Python, clients that are killed. See common.sh and compared.sh for the environment.
 
 TITLE='memcached'
 TIME_LIMIT=240
 APP_USER=nobody
 PROGRAMS='memcached memccp memccat memcslap python3'
 . "$(dirname "$0")/common.sh"
-. "$(dirname "$0")/twice.sh"
+. "$(dirname "$0")/compared.sh"
 
 python=$(command -v /usr/bin/python3 || command -v python3)
 S=$T/a/memcached.sock

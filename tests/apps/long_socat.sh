@@ -1,13 +1,13 @@
 #!/bin/bash
 # socat over Unix sockets: relays, programs started on the socket as inetd does it, half-closed connections,
-# pseudo-terminals, proxies, many clients, killed ones. See common.sh and twice.sh for the environment.
+# pseudo-terminals, proxies, many clients, killed ones. See common.sh and compared.sh for the environment.
 
 TITLE='socat'
 TIME_LIMIT=280
 APP_USER=nobody
 PROGRAMS='socat python3 perl awk'
 . "$(dirname "$0")/common.sh"
-. "$(dirname "$0")/twice.sh"
+. "$(dirname "$0")/compared.sh"
 
 normal() { # process numbers and times of socat's own messages, and which read of a terminal brought what
   sed -E 's,^[0-9]{4}/[0-9/]* [0-9:]* socat\[[0-9]*\],socat,; s,0x[0-9a-f]*,ADDRESS,; s,child [0-9]*,child N,; s,\r,,g'

@@ -1,6 +1,6 @@
 #!/bin/bash
 # ssh-agent with ssh-add and ssh-keygen: keys added, listed and removed, signatures, a lock, certificates, many
-# clients, killed ones. See common.sh and twice.sh for the environment.
+# clients, killed ones. See common.sh and compared.sh for the environment.
 #
 # Debian installs ssh-agent with a set-group-ID bit, for which the dynamic linker ignores LD_PRELOAD. So a copy
 # without that bit is run; the installed one has a part of its own at the end.
@@ -10,7 +10,7 @@ TIME_LIMIT=240
 APP_USER=nobody
 PROGRAMS='ssh-agent ssh-add ssh-keygen python3'
 . "$(dirname "$0")/common.sh"
-. "$(dirname "$0")/twice.sh"
+. "$(dirname "$0")/compared.sh"
 
 python=$(command -v /usr/bin/python3 || command -v python3)
 K=$T/keys

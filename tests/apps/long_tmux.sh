@@ -1,13 +1,13 @@
 #!/bin/bash
 # tmux: its server and its clients, which pass it their standard input and output by SCM_RIGHTS: sessions, windows,
-# keys, buffers, terminals that are attached and detached, control mode, killed ones. See common.sh and twice.sh.
+# keys, buffers, terminals that are attached and detached, control mode, killed ones. See common.sh and compared.sh.
 
 TITLE='tmux'
 TIME_LIMIT=240
 APP_USER=nobody
 PROGRAMS='tmux script'
 . "$(dirname "$0")/common.sh"
-. "$(dirname "$0")/twice.sh"
+. "$(dirname "$0")/compared.sh"
 
 S=$T/a/tmux.sock
 LISTED=$S

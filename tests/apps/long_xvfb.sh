@@ -1,6 +1,6 @@
 #!/bin/bash
 # Xvfb with X clients, over Xlib and XCB: questions, windows, drawing, pictures of the screen, properties and events,
-# several clients, killed ones. See common.sh and twice.sh for the environment.
+# several clients, killed ones. See common.sh and compared.sh for the environment.
 #
 # An X server has its sockets in /tmp/.X11-unix, with the same name in the abstract name space, and perhaps a lock
 # file in /tmp. Xvfb chooses a display number that is free. What a killed one leaves is removed at the end.
@@ -22,7 +22,7 @@ app_remains() { # called by common.sh when everything has ended
   [ -n "$had_directory" ] || rmdir --ignore-fail-on-non-empty /tmp/.X11-unix 2>/dev/null
 }
 . "$(dirname "$0")/common.sh"
-. "$(dirname "$0")/twice.sh"
+. "$(dirname "$0")/compared.sh"
 
 export HOME=$T/a XAUTHORITY=$T/xauthority XFILESEARCHPATH=/nowhere
 unset XENVIRONMENT SESSION_MANAGER

@@ -1,0 +1,46 @@
+// What is not compared with the kernel, and why: the one list of it. The model (model.h) refuses
+// the steps that would meet one of these, so that neither the generator makes nor the shrinker
+// arrives at a program whose result is known to differ. When a limitation is lifted, its line goes,
+// and the compiler shows the rules that go with it.
+#pragma once
+
+namespace differential {
+
+struct Exclusion {
+  const char* what;        // as the model tells it
+  const char* limitation;  // the paragraph of docs/limitations.md, or why none is needed
+};
+
+// How much a direction takes before it is full. Writes stay within what both take; those that do
+// not (push, fill) report only that they took something, and the reader checks every byte of it.
+inline constexpr Exclusion kCapacity{"how much a full direction holds", "SO_SNDBUF is a minimum"};
+
+// Readiness for writing is asked for only where both rules agree.
+inline constexpr Exclusion kWritable{"when a direction that is not empty is writable", "Writable"};
+
+inline constexpr Exclusion kOutQueue{"SIOCOUTQ of unread bytes", "SIOCOUTQ"};
+
+inline constexpr Exclusion kSpliceSize{"splice() of more than its piece",
+                                       "sendfile() and splice()"};
+
+inline constexpr Exclusion kNestedSets{"epoll sets inside poll() or another set", "Nested sets"};
+
+inline constexpr Exclusion kSharedSets{"epoll sets used by two processes",
+                                       "Sets shared by processes"};
+
+inline constexpr Exclusion kClosedMembers{"a member closed here and open elsewhere",
+                                          "Closed members"};
+
+inline constexpr Exclusion kPeekOffset{"SO_PEEK_OFF with bytes unread", "SO_PEEK_OFF on the ring"};
+
+// A reader that waits while the bytes come may see a part of a large write; both are right.
+inline constexpr Exclusion kLargeWriteInPieces{
+    "which part of a large write a waiting reader gets",
+    "no difference of ours: the kernel cuts large writes into buffers, at sizes of its own"};
+
+// unix_gc() runs at some later time.
+inline constexpr Exclusion kCycles{
+    "connections that carry each other",
+    "no difference of ours: the kernel collects them some time later"};
+
+}  // namespace differential
