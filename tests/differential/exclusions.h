@@ -38,6 +38,20 @@ inline constexpr Exclusion kLargeWriteInPieces{
     "which part of a large write a waiting reader gets",
     "no difference of ours: the kernel cuts large writes into buffers, at sizes of its own"};
 
+// Close with something unread, while the connection moves to the ring or back.
+inline constexpr Exclusion kResetWhileMoving{"reset or end, while the connection moves",
+                                             "Reset or end, while moving"};
+
+// A peek can't look behind a message of ours that has data before it.
+inline constexpr Exclusion kPeekWhileMoving{"MSG_PEEK beyond a message, while the connection moves",
+                                            "not named yet"};
+
+// What a call that received less than its buffer left in the rest of it.
+inline constexpr Exclusion kByteBehind{"the buffer behind what was received", "not named yet"};
+
+// A passed endpoint gets what the ring still held for it with the sender's next call.
+inline constexpr Exclusion kPassedUnread{"a passed endpoint with bytes unread", "not named yet"};
+
 // unix_gc() runs at some later time.
 inline constexpr Exclusion kCycles{
     "connections that carry each other",

@@ -36,6 +36,12 @@ long cost_of(long bytes) {
   return bytes + (bytes / 106000 + 1) * 21000;
 }
 
+// From the server's 8th call, or 64 KiB of its, an offer may be made; after a dozen round trips all
+// that follows from it is done.
+constexpr long kColdCalls = 7;
+constexpr long kColdBytes = 60000;
+constexpr long kSettlingRounds = 12;
+
 bool is_stream(const File& file) {
   return file.kind == Kind::kEndpoint || file.kind == Kind::kPipeReader ||
          file.kind == Kind::kPipeWriter;
@@ -280,6 +286,10 @@ Refusal Model::refuse_alone(const Step& step) const {
       }
       if (sent.in == first->in || sent.in == first->out) return kCycles.what;
       if (transfer.bytes == 0) return "a message of no bytes carries nothing";
+      if (sent.kind == Kind::kEndpoint && !connection(sent).cold &&
+          (stream(sent.in).bytes() != 0 || stream(sent.in).uncertain)) {
+        return kPassedUnread.what;
+      }
     }
     if (step.op == Op::recvfd_) {
       // The new name must be what the model says it is.
@@ -376,7 +386,10 @@ Refusal Model::refuse_alone(const Step& step) const {
       if (first->in != -1 && stream(first->in).uncertain) return kCapacity.what;
       return {};
     case Op::siocoutq_:
-      if (stream(first->out).bytes() != 0 || stream(first->out).uncertain) return kOutQueue.what;
+      if (stream(first->out).bytes() != 0 || stream(first->out).uncertain ||
+          !connection(*first).stable()) {
+        return kOutQueue.what;
+      }
       return {};
     case Op::setopt_: {
       const SocketOption& option = kSocketOptions[step[1]];
@@ -412,6 +425,14 @@ Refusal Model::refuse_alone(const Step& step) const {
         }
       }
       if (actor(actor(step.actor).creator).ended) return "has no parent";
+      for (const int index : held_[static_cast<std::size_t>(process)]) {
+        if (index == -1 || file(index).kind != Kind::kEndpoint) continue;
+        const File& one = file(index);
+        if ((stream(one.in).bytes() != 0 || stream(one.in).uncertain) &&
+            !connection(one).stable()) {
+          return kResetWhileMoving.what;
+        }
+      }
       return {};
     }
     case Op::reap_: {
@@ -446,6 +467,10 @@ Refusal Model::refuse_receive(const File& from, long bytes, long flags) const {
   const Stream& in = stream(from.in);
   const long there = in.bytes();
   if (in.uncertain && bytes > there) return kCapacity.what;
+  if ((flags & MSG_PEEK) != 0 && from.kind == Kind::kEndpoint && !connection(from).stable() &&
+      !in.queue.empty() && bytes > in.queue.front().bytes) {
+    return kPeekWhileMoving.what;
+  }
   if (from.nonblocking || from.receive_limit || (flags & MSG_DONTWAIT) != 0) return {};
   if ((flags & MSG_OOB) != 0) return {};
   if (in.irregular) return "may wait for ever";
@@ -470,6 +495,11 @@ Refusal Model::refuse_interest(const File& in, bool out) const {
 Refusal Model::refuse_drop(int process, int index) const {
   int here = 0;
   for (const int held : held_[static_cast<std::size_t>(process)]) here += held == index;
+  if (const File& one = file(index); one.kind == Kind::kEndpoint && one.holders == 1 &&
+                                     (stream(one.in).bytes() != 0 || stream(one.in).uncertain) &&
+                                     !connection(one).stable()) {
+    return kResetWhileMoving.what;
+  }
   if (here > 1 || file(index).holders == here) return {};
   for (const File& set : files_) {
     if (set.kind != Kind::kEpoll || set.process != process || set.holders == 0) continue;
@@ -683,6 +713,8 @@ void Model::add_connection(int& client, int& server) {
   streams_.resize(streams_.size() + 2);
   file(client).out = file(server).in = first;
   file(client).in = file(server).out = first + 1;
+  connections_.resize(streams_.size() / 2);
+  file(server).server = true;
   file(client).peer = server;
   file(server).peer = client;
 }
@@ -724,10 +756,43 @@ void Model::release(int index) {
   }
 }
 
+void Model::count_calls(const File& end, long calls, long bytes) {
+  if (end.kind != Kind::kEndpoint) return;
+  Connection& moving = connection(end);
+  if (!end.server) return;
+  moving.server_calls += calls;
+  moving.server_bytes += bytes;
+  if (moving.server_bytes > kColdBytes || moving.server_calls > kColdCalls) moving.cold = false;
+}
+
+void Model::count_round_trips(const File& end, long rounds, long bytes) {
+  count_calls(end.server ? end : file(end.peer), 2 * rounds, rounds * bytes);
+  Connection& moving = connection(end);
+  if (rounds >= kSettlingRounds && is_held_by_one(end.peer) &&
+      is_held_by_one(file(end.peer).peer)) {
+    moving.settled = true;
+  }
+}
+
+void Model::disturb(const File& end) {
+  if (end.kind != Kind::kEndpoint) return;
+  connection(end).settled = false;
+  for (const int index : {end.in, end.out}) stream(index).full = stream(index).stuffed = false;
+}
+
+bool Model::is_held_by_one(int index) const {
+  int processes = 0;
+  for (const auto& names : held_) {
+    processes += std::find(names.begin(), names.end(), index) != names.end();
+  }
+  return processes == 1;
+}
+
 void Model::send(File& to, long bytes, int messages, long flags, int carried) {
   Stream& out = stream(to.out);
   if (to.write_shut || out.refused || out.full || bytes == 0) return;
   if ((flags & MSG_OOB) != 0) out.irregular = true;
+  if ((flags & MSG_OOB) != 0 || carried != -1) disturb(to);
   out.queue.push_back({bytes, cost_of(bytes) + (messages - 1) * 2000, carried});
   if (carried != -1) ++file(carried).holders;
 }
@@ -766,7 +831,9 @@ void Model::complete_pending() {
   const Step waiting = pending_->step;
   const Transfer transfer = transfer_of(waiting);
   if (transfer.way == Transfer::kReceive) {
-    consume(stream(file(file_of(waiting.actor, waiting[0])).in), transfer.bytes);
+    const File& reader = file(file_of(waiting.actor, waiting[0]));
+    count_calls(reader, 1, 0);
+    consume(stream(reader.in), transfer.bytes);
   } else if (waiting.op == Op::accept_) {
     File& listener = file(file_of(waiting.actor, waiting[1]));
     const int server = listener.backlog.front();
@@ -785,6 +852,7 @@ void Model::take(const Step& step) {
     const Transfer transfer = transfer_of(step);
     pending_ = Pending{step, false};
     if (transfer.way == Transfer::kSend) {
+      count_calls(first(), 1, transfer.bytes);
       send(first(), transfer.bytes, 1, 0);
     } else if (step.op == Op::accept_) {
       used_[static_cast<std::size_t>(step[0])] = true;
@@ -794,12 +862,16 @@ void Model::take(const Step& step) {
 
   if (const Transfer transfer = transfer_of(step); transfer.way == Transfer::kSend) {
     const int carried = step.op == Op::sendfd_ ? file_of(step.actor, step[1]) : -1;
+    count_calls(first(), transfer.messages, transfer.bytes);
     if (carried != -1 && file(carried).kind == Kind::kEndpoint) {
+      disturb(file(carried));
       file(carried).passed = true;
       first().carrier = true;
     }
     send(first(), transfer.bytes, transfer.messages, transfer.flags, carried);
   } else if (transfer.way == Transfer::kReceive) {
+    count_calls(first(), transfer.messages, 0);
+    if ((transfer.flags & MSG_OOB) != 0) disturb(first());
     // A read() of nothing does nothing; a recv() of nothing does look.
     const bool nothing = transfer.bytes == 0 && (step.op == Op::read_ || step.op == Op::readv_);
     if (!nothing) {
@@ -846,6 +918,7 @@ void Model::take(const Step& step) {
       if (step[1] != SHUT_WR) {
         one.read_shut = true;
         stream(one.in).refused = true;
+        disturb(one);
       }
       break;
     }
@@ -867,6 +940,7 @@ void Model::take(const Step& step) {
       file(reader).peer = writer;
       file(writer).peer = reader;
       streams_.resize(streams_.size() + 2);
+      connections_.resize(streams_.size() / 2);
       hold(process, step[0], reader);
       hold(process, step[1], writer);
       break;
@@ -874,28 +948,38 @@ void Model::take(const Step& step) {
     case Op::push_: {
       Stream& out = stream(first().out);
       if (out.refused || first().write_shut) break;
+      count_calls(first(), 1, step[1]);
       out.queue.push_back({kFullAtLeast, step[1]});
-      out.uncertain = out.stuffed = true;
+      out.uncertain = true;
+      out.stuffed = connection(first()).stable();
       break;
     }
     case Op::fill_: {
       Stream& out = stream(first().out);
       if (out.refused || first().write_shut) break;
+      count_calls(first(), 0, kRoom);
       const long least = step[1] >= 1024 ? kFullAtLeast : 100 * step[1];
       if (least > out.bytes()) out.queue.push_back({least - out.bytes(), kRoom});
-      out.uncertain = out.full = out.stuffed = true;
+      out.uncertain = true;
+      out.full = out.stuffed = connection(first()).stable();
       break;
     }
     case Op::drain_: {
       Stream& in = stream(first().in);
+      count_calls(first(), 2 + in.bytes() / step[1], 0);
       while (!in.queue.empty()) consume(in, in.queue.front().bytes);
       in.uncertain = in.full = in.stuffed = false;
       break;
     }
     case Op::readall_:
+      count_calls(first(), 2 + step[1] / step[2], 0);
       consume(stream(first().in), step[1]);
       break;
+    case Op::warm_:
+      count_round_trips(first(), step[2], 16);
+      break;
     case Op::ping_:
+      count_round_trips(first(), step[2], step[1]);
       pending_->satisfied = true;
       break;
     case Op::epoll_create_: {
@@ -923,6 +1007,7 @@ void Model::take(const Step& step) {
       first().nonblocking = step[1] != 0;
       break;
     case Op::setopt_:
+      disturb(first());
       switch (kSocketOptions[step[1]].value) {
         case SO_RCVTIMEO:
           first().receive_limit = step[2] != 0;
@@ -949,7 +1034,9 @@ void Model::take(const Step& step) {
       if (step.op == Op::thread_) break;
       child.process = static_cast<int>(step[0]);
       for (int held : held_[static_cast<std::size_t>(process)]) {
-        if (held != -1) ++file(held).holders;
+        if (held == -1) continue;
+        ++file(held).holders;
+        disturb(file(held));
       }
       held_[static_cast<std::size_t>(child.process)] = held_[static_cast<std::size_t>(process)];
       break;

@@ -69,11 +69,23 @@ struct File {
   bool peek_offset = false;
   bool write_shut = false;
   bool read_shut = false;
+  bool server = false;
   bool passed = false;          // was sent over a connection
   bool carrier = false;         // a connection was sent over it
   int process = 0;              // an epoll set's
   std::vector<int> backlog;     // a listener's: server ends not accepted yet
   std::vector<Member> members;  // an epoll set's
+};
+
+// How far the move to shared memory can have come; the model does not know it, but knows when it
+// certainly is not under way.
+struct Connection {
+  long server_calls = 0;  // that may lead to the offer
+  long server_bytes = 0;
+  bool cold = true;      // certainly not begun
+  bool settled = false;  // certainly over, in whichever direction
+
+  [[nodiscard]] bool stable() const { return cold || settled; }
 };
 
 struct Actor {
@@ -115,6 +127,22 @@ class Model {
     bool satisfied;  // it ends by itself now
   };
 
+  // Of an endpoint.
+  [[nodiscard]] const Connection& connection(const File& end) const {
+    return connections_[static_cast<std::size_t>(end.in / 2)];
+  }
+  Connection& connection(const File& end) {
+    return connections_[static_cast<std::size_t>(end.in / 2)];
+  }
+  // A call that brings the move nearer; `bytes` sent.
+  void count_calls(const File& end, long calls, long bytes);
+  // Round trips, with nothing unread before or after.
+  void count_round_trips(const File& end, long rounds, long bytes);
+  // What may take the connection back to the kernel.
+  void disturb(const File& end);
+  // Whether one process alone holds each end.
+  [[nodiscard]] bool is_held_by_one(int file) const;
+
   File& file(int index) { return files_[static_cast<std::size_t>(index)]; }
   Stream& stream(int index) { return streams_[static_cast<std::size_t>(index)]; }
   Actor& actor(int index) { return actors_[static_cast<std::size_t>(index)]; }
@@ -146,6 +174,7 @@ class Model {
 
   std::vector<File> files_;
   std::vector<Stream> streams_;
+  std::vector<Connection> connections_;  // one for two streams; pipes have one too
   std::array<Actor, kMaxActors> actors_;
   // For each process the file of each name; processes are numbered like the actors that began them.
   std::array<std::array<int, kMaxNames>, kMaxActors> held_;

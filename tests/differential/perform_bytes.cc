@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 
 #include "tests/differential/byte_pattern.h"
 #include "tests/differential/perform.h"
@@ -34,20 +35,20 @@ struct Parts {
     }
   }
 
-  // To receive into, with gaps; all of it marked as untouched when it isn't too much.
+  // To receive into, with gaps that must stay as they are. Inside of a part, behind what was
+  // received, one byte of ours may be: exclusions.h, kByteBehind.
   Parts(const Step& step, std::size_t first) {
     char* at = scratch();
     for (std::size_t i = first; i < step.arguments.size(); ++i) {
       const auto size = static_cast<std::size_t>(step[i]);
       vector[count++] = {at, size};
-      if (size <= kMarked) std::memset(at, kUntouched, size);
       at += size;
       std::memset(at, kUntouched, kGap);
       at += kGap;
     }
   }
 
-  // What `received` bytes filled, in one piece; -1 for each byte written that should not have been.
+  // What `received` bytes filled, in one piece; minus the number of bytes written outside.
   long gather(long received, char* into) const {
     long stray = 0;
     auto left = static_cast<std::size_t>(std::max(received, 0L));
@@ -57,20 +58,16 @@ struct Parts {
       std::memcpy(into, base, taken);
       into += taken;
       left -= taken;
-      const std::size_t from = size <= kMarked ? taken : size;
-      for (std::size_t j = from; j < size + kGap; ++j) stray -= base[j] != kUntouched;
+      for (std::size_t j = size; j < size + kGap; ++j) stray -= base[j] != kUntouched;
     }
     return stray;
   }
-
- private:
-  static constexpr std::size_t kMarked = 8192;
 };
 
 // A buffer for what gather() puts together.
 char* gathered() {
-  thread_local char* const bytes = new char[kMaxTransfer];
-  return bytes;
+  thread_local const std::unique_ptr<char[]> bytes(new char[kMaxTransfer]);
+  return bytes.get();
 }
 
 void check_parts(Result& result, const Incoming& in, const Parts& parts, long received,
@@ -123,12 +120,15 @@ long splice_through_pipe_from(int fd, char* bytes, std::size_t size) {
 }
 
 long write_as_file(int fd, const char* bytes, std::size_t size, int& closed) {
+  char buffer[4096];
   const int copy = ::dup(fd);
   FILE* file = ::fdopen(copy, "w");
   if (file == nullptr) {
     ::close(copy);
     return -1;
   }
+  // Of one size: libc's own depends on the kind of file.
+  std::setvbuf(file, buffer, _IOFBF, sizeof buffer);
   const long count = static_cast<long>(std::fwrite(bytes, 1, size, file));
   closed = std::fclose(file);
   return count;
