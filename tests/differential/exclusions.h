@@ -20,6 +20,7 @@ inline constexpr Exclusion kWritable{"when a direction that is not empty is writ
 
 inline constexpr Exclusion kOutQueue{"SIOCOUTQ of unread bytes", "SIOCOUTQ"};
 
+// The kernel fills a pipe by messages, sixteen of them.
 inline constexpr Exclusion kSpliceSize{"splice() of more than its piece",
                                        "sendfile() and splice()"};
 
@@ -45,6 +46,25 @@ inline constexpr Exclusion kResetWhileMoving{"reset or end, while the connection
 // A peek can't look behind a message of ours that has data before it.
 inline constexpr Exclusion kPeekWhileMoving{"MSG_PEEK beyond a message, while the connection moves",
                                             "not named yet"};
+
+// An offer behind unread data is one byte too many.
+inline constexpr Exclusion kCountWhileMoving{"FIONREAD, while the connection moves",
+                                             "not named yet"};
+
+// Bytes that went through the ring have no credentials; MSG_CTRUNC tells.
+inline constexpr Exclusion kLateCredentials{"SO_PASSCRED set after the connection may have moved",
+                                            "not named yet"};
+
+// poll() of one endpoint by two entries, one of which finds that it has moved.
+inline constexpr Exclusion kTwiceInPoll{"an endpoint twice in one poll(), while it moves",
+                                        "not named yet"};
+
+inline constexpr Exclusion kUrgentReadiness{"readiness of an urgent byte", "not named yet"};
+
+// The kernel's own receive ends at a message with descriptors; ours goes on where threads share
+// the endpoint.
+inline constexpr Exclusion kWaitAllAtDescriptor{"MSG_WAITALL across a message with a descriptor",
+                                                "not named yet"};
 
 // What a call that received less than its buffer left in the rest of it.
 inline constexpr Exclusion kByteBehind{"the buffer behind what was received", "not named yet"};

@@ -75,10 +75,13 @@ class Job {
       const auto count =
           static_cast<std::uint32_t>(std::min<std::uint64_t>(kMaxBatch, options_.programs - begin));
       const std::uint64_t first = options_.first + begin;
-      long hung = 0;
+      std::vector<std::uint32_t> hung;
       const std::vector<std::uint32_t> differ = oracle_.run(options_.seed, first, count, hung);
       totals_.programs += count;
-      totals_.hung += hung;
+      for (const std::uint32_t i : hung) {
+        ++totals_.hung;
+        report("hung", first + i, print(generate(options_.seed, first + i)));
+      }
       for (const std::uint32_t i : differ) {
         if (totals_.differences + totals_.flaky >= options_.differences) break;
         examine(first, count, i);
@@ -97,10 +100,6 @@ class Job {
       report_flaky(first, count, i, program);
       return;
     }
-    if (difference->hung_on_kernel()) {
-      ++totals_.hung;
-      return;
-    }
     program = shrink(oracle_, std::move(program), *difference);
     const std::string text = difference->print(program);
     if (!seen_.insert(print(program)).second) return;
@@ -112,7 +111,7 @@ class Job {
   void report_flaky(std::uint64_t first, std::uint32_t count, std::uint32_t i,
                     const Program& program) {
     ++totals_.flaky;
-    long hung = 0;
+    std::vector<std::uint32_t> hung;
     int again = 0;
     for (int tries = 0; tries < 3; ++tries) {
       const std::vector<std::uint32_t> differ = oracle_.run(options_.seed, first, count, hung);

@@ -272,10 +272,16 @@ Refusal Model::refuse_alone(const Step& step) const {
   const int process = actor(step.actor).process;
   const File* const first = first_file(step);
   if (const Transfer transfer = transfer_of(step); transfer.way != Transfer::kNone) {
-    if (step.op == Op::splice_from_ && transfer.bytes > 4096) return kSpliceSize.what;
+    if (step.op == Op::splice_from_ && !stream(first->in).queue.empty() &&
+        (transfer.bytes > std::min(stream(first->in).queue.front().bytes, 4096L) ||
+         stream(first->in).uncertain)) {
+      return kSpliceSize.what;
+    }
     if ((step.op == Op::splice_to_ || step.op == Op::sendfile_) && transfer.bytes > kOnePiece) {
       return kSpliceSize.what;
     }
+    // What splice() took from the pipe it waits to deliver.
+    if (step.op == Op::splice_to_ && stream(first->out).full) return kSpliceSize.what;
     if (step.op == Op::splice_to_ && transfer.bytes == 0) return "splice from an empty pipe";
     if (transfer.bytes > 1000000) return "too large";
     if (step.op == Op::sendfd_) {
@@ -351,6 +357,13 @@ Refusal Model::refuse_alone(const Step& step) const {
     case Op::fill_:
       if (step[1] < 64 || step[1] > 200000) return "not a size to fill with";
       if (stream(first->out).irregular) return "out-of-band data";
+      if (stream(first->out).refused || first->write_shut) return {};
+      // Whether it takes anything must be certain.
+      if (stream(first->out).full
+              ? step[1] < stream(first->out).full_for || step[1] > 32768
+              : stream(first->out).uncertain || stream(first->out).cost() > kRoom / 2) {
+        return kCapacity.what;
+      }
       return {};
     case Op::drain_:
       if (step[1] < 1 || step[1] > 1000000) return "not a size to drain with";
@@ -368,6 +381,13 @@ Refusal Model::refuse_alone(const Step& step) const {
       if (step[0] < 0 || step[0] > 20) return "would wait too long";
       for (std::size_t i = 1; i + 1 < step.arguments.size(); i += 2) {
         const bool out = (step[i + 1] & (POLLOUT | POLLWRNORM)) != 0;
+        const File& one = file(file_of(step.actor, step[i]));
+        for (std::size_t j = 1; j < i; j += 2) {
+          if (one.kind == Kind::kEndpoint && !connection(one).stable() &&
+              file_of(step.actor, step[i]) == file_of(step.actor, step[j])) {
+            return kTwiceInPoll.what;
+          }
+        }
         if (const Refusal refusal = refuse_interest(file(file_of(step.actor, step[i])), out)) {
           return refusal;
         }
@@ -384,6 +404,9 @@ Refusal Model::refuse_alone(const Step& step) const {
       return {};
     case Op::fionread_:
       if (first->in != -1 && stream(first->in).uncertain) return kCapacity.what;
+      if (first->kind == Kind::kEndpoint && !connection(*first).stable()) {
+        return kCountWhileMoving.what;
+      }
       return {};
     case Op::siocoutq_:
       if (stream(first->out).bytes() != 0 || stream(first->out).uncertain ||
@@ -400,6 +423,11 @@ Refusal Model::refuse_alone(const Step& step) const {
         case SO_RCVTIMEO:
         case SO_SNDTIMEO:
           if (step[2] < 0 || step[2] > 20) return "would wait too long";
+          return {};
+        case SO_PASSCRED:
+          if (step[2] != 0 && (!connection(*first).cold || stream(first->in).bytes() != 0)) {
+            return kLateCredentials.what;
+          }
           return {};
         case SO_PEEK_OFF:
           if (stream(first->in).bytes() != 0 || stream(first->in).uncertain) {
@@ -427,11 +455,7 @@ Refusal Model::refuse_alone(const Step& step) const {
       if (actor(actor(step.actor).creator).ended) return "has no parent";
       for (const int index : held_[static_cast<std::size_t>(process)]) {
         if (index == -1 || file(index).kind != Kind::kEndpoint) continue;
-        const File& one = file(index);
-        if ((stream(one.in).bytes() != 0 || stream(one.in).uncertain) &&
-            !connection(one).stable()) {
-          return kResetWhileMoving.what;
-        }
+        if (resets_while_moving(file(index))) return kResetWhileMoving.what;
       }
       return {};
     }
@@ -456,8 +480,13 @@ Refusal Model::refuse_send(const File& to, long bytes, int messages, long flags)
     return {};
   }
   if (to.write_shut || out.refused) return {};
+  if (const File& reader = file(to.peer);
+      reader.passed && !connection(to).stable() && !is_held(to.peer)) {
+    return kResetWhileMoving.what;
+  }
   const bool waits = !to.nonblocking && (flags & MSG_DONTWAIT) == 0 && !to.send_limit;
-  if (out.full && !waits && bytes > 0) return {};
+  // A ring takes a message of up to 32 KiB whole or not at all.
+  if (out.full && !waits && messages == 1 && bytes >= out.full_for && bytes <= 32768) return {};
   if (out.uncertain) return kCapacity.what;
   if (out.cost() + cost_of(bytes) + (messages - 1) * 2000 > kRoom) return kCapacity.what;
   return {};
@@ -466,9 +495,14 @@ Refusal Model::refuse_send(const File& to, long bytes, int messages, long flags)
 Refusal Model::refuse_receive(const File& from, long bytes, long flags) const {
   const Stream& in = stream(from.in);
   const long there = in.bytes();
+  if ((flags & MSG_WAITALL) != 0) {
+    for (const Message& message : in.queue) {
+      if (message.file != -1) return kWaitAllAtDescriptor.what;
+    }
+  }
   if (in.uncertain && bytes > there) return kCapacity.what;
   if ((flags & MSG_PEEK) != 0 && from.kind == Kind::kEndpoint && !connection(from).stable() &&
-      !in.queue.empty() && bytes > in.queue.front().bytes) {
+      !in.queue.empty() && (in.uncertain || bytes > in.queue.front().bytes)) {
     return kPeekWhileMoving.what;
   }
   if (from.nonblocking || from.receive_limit || (flags & MSG_DONTWAIT) != 0) return {};
@@ -483,23 +517,27 @@ Refusal Model::refuse_receive(const File& from, long bytes, long flags) const {
 
 Refusal Model::refuse_interest(const File& in, bool out) const {
   if (in.kind == Kind::kEpoll) return kNestedSets.what;
+  if (in.in != -1 && stream(in.in).irregular) return kUrgentReadiness.what;
   if (!out || in.kind != Kind::kEndpoint) return {};
   const Stream& to = stream(in.out);
   if (to.full || to.stuffed) return {};
   if (!to.uncertain && to.cost() <= kSurelyWritable) return {};
-  if (to.bytes() >= kSurelyNotWritable && !to.irregular) return {};
+  if (to.bytes() >= kSurelyNotWritable && !to.irregular && connection(in).stable()) return {};
   return kWritable.what;
+}
+
+// Whether what the peer of a closed endpoint is told depends on how far the move has come.
+bool Model::resets_while_moving(const File& closed) const {
+  if (closed.kind != Kind::kEndpoint || connection(closed).stable()) return false;
+  return stream(closed.in).bytes() != 0 || stream(closed.in).uncertain || closed.passed ||
+         file(closed.peer).passed;
 }
 
 // Whether a process may close a descriptor of that file.
 Refusal Model::refuse_drop(int process, int index) const {
   int here = 0;
   for (const int held : held_[static_cast<std::size_t>(process)]) here += held == index;
-  if (const File& one = file(index); one.kind == Kind::kEndpoint && one.holders == 1 &&
-                                     (stream(one.in).bytes() != 0 || stream(one.in).uncertain) &&
-                                     !connection(one).stable()) {
-    return kResetWhileMoving.what;
-  }
+  if (file(index).holders == 1 && resets_while_moving(file(index))) return kResetWhileMoving.what;
   if (here > 1 || file(index).holders == here) return {};
   for (const File& set : files_) {
     if (set.kind != Kind::kEpoll || set.process != process || set.holders == 0) continue;
@@ -670,7 +708,9 @@ bool Model::pending_ready() const {
     case Op::writev_:
     case Op::send_:
     case Op::sendmsg_:
-      return stream(file(index).out).bytes() <= kFullAtLeast;
+      // unix_write_space() wakes a writer only when three quarters are free again, in whole
+      // buffers.
+      return stream(file(index).out).bytes() == 0;
     case Op::select_:
       // There is no set for RDHUP.
       for (std::size_t i = 1; i + 1 < waiting.arguments.size(); i += 2) {
@@ -780,6 +820,12 @@ void Model::disturb(const File& end) {
   for (const int index : {end.in, end.out}) stream(index).full = stream(index).stuffed = false;
 }
 
+bool Model::is_held(int index) const {
+  return std::any_of(held_.begin(), held_.end(), [&](const auto& names) {
+    return std::find(names.begin(), names.end(), index) != names.end();
+  });
+}
+
 bool Model::is_held_by_one(int index) const {
   int processes = 0;
   for (const auto& names : held_) {
@@ -865,6 +911,7 @@ void Model::take(const Step& step) {
     count_calls(first(), transfer.messages, transfer.bytes);
     if (carried != -1 && file(carried).kind == Kind::kEndpoint) {
       disturb(file(carried));
+      connection(file(carried)).cold = false;  // a refusal may be sent
       file(carried).passed = true;
       first().carrier = true;
     }
@@ -959,7 +1006,8 @@ void Model::take(const Step& step) {
       if (out.refused || first().write_shut) break;
       count_calls(first(), 0, kRoom);
       const long least = step[1] >= 1024 ? kFullAtLeast : 100 * step[1];
-      if (least > out.bytes()) out.queue.push_back({least - out.bytes(), kRoom});
+      if (!out.full) out.full_for = step[1] <= 32768 ? step[1] : 1;
+      if (!out.uncertain && least > out.bytes()) out.queue.push_back({least - out.bytes(), kRoom});
       out.uncertain = true;
       out.full = out.stuffed = connection(first()).stable();
       break;
@@ -1016,7 +1064,8 @@ void Model::take(const Step& step) {
           first().send_limit = step[2] != 0;
           break;
         case SO_RCVLOWAT:
-          first().low_water = std::max(step[2], 1L);
+          // What is negative means all that there can be (sk_setsockopt()).
+          first().low_water = step[2] < 0 ? 1L << 31 : std::max(step[2], 1L);
           break;
         case SO_PEEK_OFF:
           first().peek_offset = step[2] >= 0;

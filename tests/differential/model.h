@@ -37,7 +37,8 @@ struct Message {
 struct Stream {
   std::deque<Message> queue;
   bool uncertain = false;  // the queue's bytes are a minimum
-  bool full = false;       // not a byte more goes in
+  bool full = false;       // nothing more goes in, of writes from `full_for` bytes on
+  long full_for = 1;
   bool stuffed = false;    // certainly not writable
   bool irregular = false;  // out-of-band bytes or the like: what a read returns is not known
   bool ended = false;      // nobody writes any more
@@ -140,6 +141,9 @@ class Model {
   void count_round_trips(const File& end, long rounds, long bytes);
   // What may take the connection back to the kernel.
   void disturb(const File& end);
+  // Whether any process holds a file; if not, only messages do.
+  [[nodiscard]] bool is_held(int file) const;
+  [[nodiscard]] bool resets_while_moving(const File& closed) const;
   // Whether one process alone holds each end.
   [[nodiscard]] bool is_held_by_one(int file) const;
 

@@ -116,7 +116,7 @@ std::string Difference::print(const Program& program) const {
 }
 
 std::vector<std::uint32_t> Oracle::run(std::uint64_t seed, std::uint64_t first, std::uint32_t count,
-                                       long& hung) {
+                                       std::vector<std::uint32_t>& hung) {
   const std::string command = "run " + std::to_string(seed) + " " + std::to_string(first) + " " +
                               std::to_string(count) + "\n";
   kernel_.ask(command);
@@ -124,8 +124,11 @@ std::vector<std::uint32_t> Oracle::run(std::uint64_t seed, std::uint64_t first, 
   const std::vector<std::uint64_t> expected = kernel_.hashes(count), actual = ours_.hashes(count);
   std::vector<std::uint32_t> differ;
   for (std::uint32_t i = 0; i < count; ++i) {
-    if (expected[i] == kHung) ++hung;
-    if (expected[i] != actual[i]) differ.push_back(i);
+    if (expected[i] == kHung) {
+      hung.push_back(i);
+    } else if (expected[i] != actual[i]) {
+      differ.push_back(i);
+    }
   }
   return differ;
 }

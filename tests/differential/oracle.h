@@ -55,9 +55,9 @@ class Oracle {
   explicit Oracle(const std::string& library) : kernel_(""), ours_(library) {}
 
   // Runs programs made from a seed in both; the places, from 0 on, of those that differ.
-  // `hung`: how many did on the kernel, so that nothing is known of them.
+  // `hung`: of those that did so on the kernel, where nothing may: the model is wrong about them.
   std::vector<std::uint32_t> run(std::uint64_t seed, std::uint64_t first, std::uint32_t count,
-                                 long& hung);
+                                 std::vector<std::uint32_t>& hung);
 
   // Runs one program in both, in fresh processes. `patience` in milliseconds.
   std::optional<Difference> play(const Program& program, int patience);
