@@ -915,7 +915,13 @@ void Model::take(const Step& step) {
       file(carried).passed = true;
       first().carrier = true;
     }
-    send(first(), transfer.bytes, transfer.messages, transfer.flags, carried);
+    if (step.op == Op::sendmmsg_) {
+      for (std::size_t i = fixed_arguments(step.op); i < step.arguments.size(); ++i) {
+        send(first(), step[i], 1, transfer.flags);
+      }
+    } else {
+      send(first(), transfer.bytes, transfer.messages, transfer.flags, carried);
+    }
   } else if (transfer.way == Transfer::kReceive) {
     count_calls(first(), transfer.messages, 0);
     if ((transfer.flags & MSG_OOB) != 0) disturb(first());

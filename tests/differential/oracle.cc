@@ -126,7 +126,7 @@ std::vector<std::uint32_t> Oracle::run(std::uint64_t seed, std::uint64_t first, 
   for (std::uint32_t i = 0; i < count; ++i) {
     if (expected[i] == kHung) {
       hung.push_back(i);
-    } else if (expected[i] != actual[i]) {
+    } else if (expected[i] != kNotRun && actual[i] != kNotRun && expected[i] != actual[i]) {
       differ.push_back(i);
     }
   }

@@ -66,6 +66,9 @@ class Server {
       if (done >= count) break;
       board_->hashes[done] = ended ? kDied : kHung;
       board_->program.store(done + 1);
+      if (ended) continue;
+      for (std::uint32_t i = done + 1; i < count; ++i) board_->hashes[i] = kNotRun;
+      break;
     }
     std::ostringstream answer;
     for (std::uint32_t i = 0; i < count; ++i) answer << std::hex << board_->hashes[i] << '\n';

@@ -22,6 +22,8 @@ constexpr int kPatience = 8000;  // milliseconds
 // In place of a hash, for a program that hung or whose process died.
 constexpr std::uint64_t kHung = 1;
 constexpr std::uint64_t kDied = 2;
+// After one that hung, the rest of the batch is not run: the next may hang as well.
+constexpr std::uint64_t kNotRun = 3;
 
 // Serves until its input ends. `directory` is for sockets.
 int serve(const std::string& directory);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 
 #include "tests/differential/model.h"
 
@@ -12,7 +13,12 @@ namespace {
 // is lost, no more.
 constexpr int kShortPatience = 700;  // milliseconds
 
+// It is to be read by a person, not to be perfect.
+constexpr std::chrono::seconds kLongEnough{60};
+
 class Shrinker {
+  using Clock = std::chrono::steady_clock;
+
  public:
   Shrinker(Oracle& oracle, Program program, Difference& difference)
       : oracle_(oracle),
@@ -33,7 +39,7 @@ class Shrinker {
  private:
   // Takes the candidate over if it may be played and still differs.
   bool keep(Program candidate) {
-    if (candidate == program_ || refuse(candidate)) return false;
+    if (candidate == program_ || refuse(candidate) || Clock::now() >= end_) return false;
     std::optional<Difference> difference = oracle_.play(candidate, kShortPatience);
     if (!difference || difference->hung_on_kernel() || difference->op(candidate) != op_) {
       return false;
@@ -226,6 +232,7 @@ class Shrinker {
   Program program_;
   Difference& difference_;
   const Op op_;
+  const Clock::time_point end_ = Clock::now() + kLongEnough;
 };
 
 }  // namespace
