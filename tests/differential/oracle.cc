@@ -1,6 +1,5 @@
 #include "tests/differential/oracle.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -20,16 +19,6 @@ std::string make_directory() {
   std::string name = std::string(parent == nullptr ? "/tmp" : parent) + "/tssx-differential-XXXXXX";
   if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp " + name);
   return name;
-}
-
-void remove_directory(const std::string& name) {
-  if (DIR* directory = ::opendir(name.c_str())) {
-    while (const dirent* entry = ::readdir(directory)) {
-      if (entry->d_name[0] != '.') ::unlink((name + "/" + entry->d_name).c_str());
-    }
-    ::closedir(directory);
-  }
-  ::rmdir(name.c_str());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "tests/differential/server.h"
 
+#include <dirent.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -108,6 +109,7 @@ class Server {
     if (child == 0) {
       ::setpgid(0, 0);
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      for (const int one : {SIGINT, SIGTERM, SIGHUP}) ::signal(one, SIG_DFL);
       body();
       ::_exit(0);
     }
@@ -146,8 +148,19 @@ class Server {
 
 }  // namespace
 
-int serve(const std::string& directory) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+void remove_directory(const std::string& name) {
+  if (DIR* directory = ::opendir(name.c_str())) {
+    while (const dirent* entry = ::readdir(directory)) {
+      if (entry->d_name[0] != '.') ::unlink((name + "/" + entry->d_name).c_str());
+    }
+    ::closedir(directory);
+  }
+  ::rmdir(name.c_str());
+}
+
+namespace {
+
+int serve_commands(const std::string& directory) {
   Server server(directory);
   PipeText pipe(STDIN_FILENO, STDOUT_FILENO);
   std::string line;
@@ -173,6 +186,16 @@ int serve(const std::string& directory) {
     }
   }
   return 0;
+}
+
+}  // namespace
+
+int serve(const std::string& directory) {
+  // An interrupt from the terminal ends the driver, and so this process: by the end of its input.
+  for (const int one : {SIGINT, SIGTERM, SIGHUP}) ::signal(one, SIG_IGN);
+  const int status = serve_commands(directory);
+  remove_directory(directory);
+  return status;
 }
 
 }  // namespace differential

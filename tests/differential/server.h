@@ -25,7 +25,11 @@ constexpr std::uint64_t kDied = 2;
 // After one that hung, the rest of the batch is not run: the next may hang as well.
 constexpr std::uint64_t kNotRun = 3;
 
-// Serves until its input ends. `directory` is for sockets.
+// With the files in it.
+void remove_directory(const std::string& name);
+
+// Serves until its input ends, also because the driver was killed. `directory` is for sockets, and
+// is removed at the end.
 int serve(const std::string& directory);
 
 }  // namespace differential
