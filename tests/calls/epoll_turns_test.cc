@@ -56,7 +56,9 @@ TEST_P(EpollTurns, ComeToConnectionsAndToReadyPipesAlike) {
 
 TEST_P(EpollTurns, ReportAnEdgeForEachArrival) {
   ASSERT_EQ(set.add(mine(), EPOLLIN | EPOLLET, kMine), 0);
-  for (int i = 0; i < 20; ++i) {
+  // An offer that arrives behind unread data is an edge of its own (docs/limitations.md).
+  const int arrivals = GetParam().warm ? 20 : 6;
+  for (int i = 0; i < arrivals; ++i) {
     if (i % 2 == 0) {
       ASSERT_EQ(write_all(peer(), "x"), 1U);
       ASSERT_EQ(set.look(), (Events{{kMine, EPOLLIN}}));
