@@ -82,6 +82,13 @@ std::uint32_t EpollSet::look_at_endpoint(Member& member, bool report) noexcept {
   if (channel.is_established()) {
     const bool by_socket = !channel.receives_from_ring() || !channel.sends_to_ring();
     std::uint32_t socket_events = member.socket_events & kEnds;
+    // The urgent byte travels by the socket alone, also while the ring still has data before it.
+    const bool urgent = !by_socket && (member.socket_events & EPOLLPRI) != 0;
+    if (urgent) {
+      const std::uint32_t still = ask_socket(fd) & EPOLLPRI;
+      socket_events |= still;
+      if (still == 0) member.socket_events &= ~std::uint32_t{EPOLLPRI};
+    }
     if (by_socket) {
       socket_events = ask_socket(fd);
       if (!channel.receives_from_ring() && (socket_events & EPOLLIN) != 0 && !channel.settle(fd)) {
@@ -108,7 +115,7 @@ std::uint32_t EpollSet::look_at_endpoint(Member& member, bool report) noexcept {
         static_cast<unsigned short>(channel.readiness(fd, static_cast<short>(socket_events))));
     edge = edge || head != member.seen_head ||
            (tail != member.seen_tail && (state & kWritable) != 0) ||
-           (member.kernel_edge && by_socket);
+           (member.kernel_edge && (by_socket || urgent));
   } else {
     edge = edge || member.kernel_edge;
   }

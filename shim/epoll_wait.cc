@@ -139,7 +139,7 @@ void EpollSet::take_tag(const epoll_event& event) noexcept {
   Member* member = member_of(event.data.u64, this);
   if (member == nullptr || !member->managed) return;
   ++arrivals_;
-  member->socket_events |= event.events & kEnds;
+  member->socket_events |= event.events & (kEnds | EPOLLPRI);
   member->kernel_edge = true;
   if (!member->disabled) make_hot(*member);
 }

@@ -191,6 +191,23 @@ TEST_P(EpollTurns, ComeNeverBeforeTheTimeLimit) {
   EXPECT_EQ(::epoll_pwait2(set.fd(), &event, 1, &now, nullptr), 1);
 }
 
+TEST_P(EpollTurns, TellOfTheUrgentByte) {
+  ASSERT_EQ(set.add(mine(), EPOLLPRI, kMine), 0);
+  ASSERT_EQ(write_all(peer(), "x"), 1U);
+  EXPECT_EQ(set.look(), Events{});
+  std::thread sender([this] {
+    sleep_a_moment();
+    EXPECT_EQ(::send(peer(), "!", 1, MSG_OOB), 1);
+  });
+  EXPECT_EQ(set.wait(-1), (Events{{kMine, EPOLLPRI}}));
+  sender.join();
+  char byte = 0;
+  EXPECT_EQ(::recv(mine(), &byte, 1, MSG_OOB), 1);
+  EXPECT_EQ(byte, '!');
+  EXPECT_EQ(set.look(), Events{});
+  EXPECT_EQ(read_once(mine(), 10), "x");
+}
+
 TEST_P(EpollTurns, ComeToAListenerBesideConnections) {
   const Listener listener;
   ASSERT_EQ(set.add(mine(), EPOLLIN, kMine), 0);
