@@ -199,7 +199,8 @@ void EpollSet::settle_mode(Member& member) noexcept {
     member.fresh = true;
   }
   register_again(member);
-  if (!changes && member.endpoint != nullptr && !member.endpoint->channel.receives_from_ring()) {
+  if (!changes && member.endpoint != nullptr && !member.endpoint->channel.receives_from_ring() &&
+      !member.endpoint->channel.sends_to_ring()) {
     return;  // its socket tells
   }
   if (managed && !member.disabled) {
