@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include "core/channel_detail.h"
+#include "core/presence.h"
 
 namespace tssx {
 
@@ -144,11 +145,15 @@ void Channel::finish_leaving(int fd, Leave how) noexcept {
 void Channel::refuse(int fd) noexcept {
   const bool candidate = phase() == Phase::candidate;
   set_phase(Phase::retired);  // an offer that is in front of the queue is dropped
+  if (role_ == Role::server) {
+    note_plain();
+    return;
+  }
   settle_locked(fd, Notices::take_all);
-  if (!candidate || role_ != Role::client) return;
-  if (send_token(fd, TokenKind::decline, nonce_) != 0) return;
-  // The offer might still come, and the next program would take it for data. A server looks for a
-  // refusal before it offers; one that is at it this very moment gets a moment to finish.
+  if (!candidate) return;
+  // The offer might still come, and the next program would take it for data. A server asks for our
+  // presence before it offers; one that is at it this very moment gets a moment to finish.
+  revoke_presence();
   const std::uint64_t deadline = sys::now_ns() + kRefusalNs;
   do {
     sys::sched_yield();
@@ -208,8 +213,6 @@ void Channel::leave_for_good(int fd) noexcept {
   LockScope reading(receiving.lock, false);
   LockScope writing(side_->sending.lock, false);
   if (view_.page == nullptr || (in().data_wait.word.load(relaxed) & kFrozen) == 0) {
-    settle_locked(
-        fd, Notices::take_all);  // a refusal that has come since, from an end in this very process
     return;
   }
   // The peer has to send again what we leave in the ring, and may be asleep: the cut wakes it.
@@ -249,8 +252,9 @@ void Channel::retire(int fd) noexcept {
   if (phase() == Phase::established) {
     leave_ring_locked(fd, Leave::for_good);
   } else {
-    // Not plain yet: a client has to drop the offer that may be under way, a server the refusal.
+    // A client is not plain yet: it has to drop the offer that may be under way.
     set_phase(Phase::retired);
+    if (role_ == Role::server) note_plain();
   }
 }
 

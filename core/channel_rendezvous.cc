@@ -7,6 +7,7 @@
 
 #include "core/channel_detail.h"
 #include "core/fork_gate.h"
+#include "core/presence.h"
 
 namespace tssx {
 
@@ -73,11 +74,6 @@ bool becomes_drained(int fd) noexcept {
   return false;
 }
 
-bool nothing_to_read(int fd) noexcept {
-  int unread = 0;
-  return sys::call(SYS_ioctl, fd, SIOCINQ, sys::word(&unread)) == 0 && unread == 0;
-}
-
 std::uint64_t capacity_for(int fd) noexcept {
   int bytes = 0;
   socklen_t length = sizeof bytes;
@@ -110,8 +106,11 @@ bool Channel::make_offer(int fd) noexcept {
     set_phase(Phase::retired);
     return false;
   }
-  // A client that leaves for another program says so first: what it said must not lie unread.
-  if (!nothing_to_read(fd)) return false;
+  if (!is_present(nonce_)) {
+    set_phase(Phase::retired);
+    note_plain();
+    return false;
+  }
   if (!becomes_drained(fd)) {
     postpone();
     return false;
@@ -126,9 +125,9 @@ bool Channel::make_offer(int fd) noexcept {
   SideLine& line = view.page->side[static_cast<std::size_t>(role_)];
   line.pid.store(process_id(), relaxed);
   line.holders.store(1, relaxed);
-  if (!nothing_to_read(fd) || send_with_descriptor(fd, made.value().fd.get()) != 0) {
+  if (send_with_descriptor(fd, made.value().fd.get()) != 0) {
     unmap_segment(view);
-    postpone();  // the peer is gone, or has said something meanwhile: not now
+    postpone();  // the peer is gone, or has no room: not now
     return false;
   }
   view_ = view;
@@ -145,7 +144,9 @@ void Channel::withdraw() noexcept {
   // Against the client's none -> accepted in accept_offer(): one of them wins.
   if (view_.page->answer.answer.compare_exchange_strong(
           none, static_cast<std::uint32_t>(Answer::withdrawn), std::memory_order_acq_rel)) {
+    // The client will drop the offer when it comes to it; nothing of ours will come from there.
     set_phase(Phase::retired);
+    side_->state.plain.store(1, release);
   } else if (none == static_cast<std::uint32_t>(Answer::accepted)) {
     set_phase(Phase::established);
   } else {
@@ -391,10 +392,9 @@ bool Channel::inspect_truncated(int fd, const msghdr& message, std::size_t recei
     receive_from_ring_now();
     return receives_from_ring();
   }
-  // An offer is always alone, a refusal is not. Whatever it was, this connection stays.
-  const bool offer = role_ == Role::client && received == 1;
-  if (phase() != Phase::candidate && phase() != Phase::offered) return false;
-  if ((!offer && role_ == Role::client) || byte_at(message, received - 1) != kNoticeByte) {
+  // An offer comes alone. Whatever it was, this connection stays.
+  if (role_ != Role::client || phase() != Phase::candidate || received != 1 ||
+      byte_at(message, 0) != kNoticeByte) {
     return false;
   }
   retire(fd);
@@ -426,12 +426,6 @@ std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek
         switch (kind) {
           case Notice::segment:
             accept_offer(fd, found.fds[0]);
-            break;
-          case Notice::decline:
-            if (role_ == Role::server) {
-              if (phase() == Phase::offered) withdraw();
-              if (phase() == Phase::candidate) set_phase(Phase::retired);
-            }
             break;
           case Notice::to_ring:
             receive_from_ring_now();

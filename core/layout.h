@@ -152,9 +152,9 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 constexpr std::size_t outgoing(Role role) noexcept { return role == Role::server ? 0 : 1; }
 constexpr std::size_t incoming(Role role) noexcept { return role == Role::server ? 1 : 0; }
 
-// What a small memfd says that travels with a one-byte message: a client that will never follow an
-// offer, or the cut at which a direction moves to the ring or back.
-enum class TokenKind : std::uint32_t { decline = 1, to_ring = 2, to_kernel = 3 };
+// What a small memfd says that travels with a one-byte message: the cut at which a direction moves
+// to the ring or back.
+enum class TokenKind : std::uint32_t { to_ring = 2, to_kernel = 3 };
 
 struct Token {
   std::uint64_t magic;

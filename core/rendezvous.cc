@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "core/presence.h"
 #include "core/sys.h"
 #include "core/unique_fd.h"
 
@@ -26,7 +27,8 @@ int digit_value(char digit) noexcept {
 }  // namespace
 
 bool make_nonce(Nonce* nonce) noexcept {
-  return sys::getrandom(nonce->bytes, kNonceSize) == static_cast<long>(kNonceSize);
+  return sys::getrandom(nonce->bytes, kNonceSize) == static_cast<long>(kNonceSize) &&
+         announce_presence(nonce);
 }
 
 socklen_t make_mark(const Nonce& nonce, sockaddr_un* address) noexcept {
@@ -77,8 +79,6 @@ Notice classify(int fd, const Nonce& nonce) noexcept {
       return Notice::foreign;
     }
     switch (start.token.kind) {
-      case TokenKind::decline:
-        return Notice::decline;
       case TokenKind::to_ring:
         return Notice::to_ring;
       case TokenKind::to_kernel:

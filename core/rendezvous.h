@@ -32,7 +32,8 @@ namespace tssx {
 // "\0tssx/1/" and the nonce in hexadecimal.
 inline constexpr char kMarkFamily[] = "tssx/";  // of every protocol version, after the NUL
 
-// A nonce that no other connection has. False if the kernel has no random bytes yet.
+// A nonce that no other connection has, with the identity of this process's presence (presence.h).
+// False if the kernel has no random bytes yet, or there can be no presence.
 bool make_nonce(Nonce* nonce) noexcept;
 
 // Fills the abstract address of a mark; returns its length for bind(2).
@@ -48,7 +49,6 @@ Mark parse_mark(const sockaddr_un& address, socklen_t length, Nonce* nonce) noex
 enum class Notice {
   foreign,    // the application's own descriptor
   segment,    // an offer
-  decline,    // the client will not follow any offer
   to_ring,    // the cut: what follows lies in the ring, the socket carries bells
   to_kernel,  // the cut in the other sense
 };

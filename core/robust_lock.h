@@ -73,8 +73,8 @@ class RobustLock {
 
   std::atomic<std::uint64_t> owner_;
   std::atomic<std::uint32_t> waiters_;
-  const LockScope* frame_;
-  std::uint64_t cookie_;
+  const LockScope* frame_ = nullptr;
+  std::uint64_t cookie_ = 0;
 };
 
 // Holds a RobustLock for a scope, unless the hold is nested.

@@ -17,7 +17,7 @@ void leave_with_its_calls(int fd) noexcept {
   if (!endpoint) return;
   endpoint.channel().leave_for_good(endpoint.fd());
   follow_mode(*endpoint);
-  // Where an offer or a refusal may still come, it would take a recvmsg(2) to see it.
+  // Where an offer may still come, it would take a recvmsg(2) to see it.
   endpoint.channel().side().state.plain.store(1, std::memory_order_release);
 }
 

@@ -5,6 +5,7 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
+#include "core/presence.h"
 #include "core/rendezvous.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
@@ -20,6 +21,21 @@ bool is_unbound(int fd) noexcept {
   sockaddr_un name{};
   socklen_t length = sizeof name;
   return sys::getsockname(fd, &name, &length) == 0 && length == kUnnamedLength;
+}
+
+// The socket of our presence is not the application's to close or to see.
+bool make_marked_nonce(Nonce* nonce) noexcept {
+  const int before = presence_descriptor().load(std::memory_order_acquire);
+  const bool made = make_nonce(nonce);
+  const int after = presence_descriptor().load(std::memory_order_acquire);
+  if (before != after) {
+    if (before >= 0) table.set(before, Slot());
+    if (after >= 0) {
+      table.set(after, Slot(Kind::hidden, nullptr));
+      table.note_highest(after);
+    }
+  }
+  return made;
 }
 
 }  // namespace
@@ -47,7 +63,7 @@ Endpoint* mark_client(int fd) noexcept {
     return nullptr;
   }
   ChannelOrigin origin{Role::client, {}};
-  if (!make_nonce(&origin.nonce)) return nullptr;
+  if (!make_marked_nonce(&origin.nonce)) return nullptr;
   Endpoint* endpoint = open_endpoint(origin);
   if (endpoint == nullptr) return nullptr;
   sockaddr_un mark{};

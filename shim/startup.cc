@@ -5,6 +5,7 @@
 #include <unwind.h>
 
 #include "core/fork_gate.h"
+#include "core/presence.h"
 #include "core/side.h"
 #include "core/sys.h"
 #include "shim/call_signal.h"
@@ -58,6 +59,7 @@ void after_fork_in_parent(bool child_exists) noexcept {
 void after_fork_in_child() noexcept {
   forget_thread();
   open_fork_gate(true);
+  reset_presence();
   reset_signals();
   reset_sets();
   forget_kept_sides();

@@ -186,14 +186,14 @@ TEST_F(Channels, OfferWaitsUntilEverythingIsRead) {
   EXPECT_EQ(phase(client_), Phase::established) << "it is tried again";
 }
 
-TEST_F(Channels, OfferWaitsWhileTheClientSpeaks) {
-  // What the client wrote last may be a refusal.
-  ASSERT_EQ(client_.try_send("unread").bytes, 6U);
-  for (int i = 0; i < 20; ++i) Pair::ping(server_, client_);
-  EXPECT_EQ(phase(server_), Phase::candidate);
-  EXPECT_EQ(server_.receive_exactly(6), "unread");
+TEST_F(Channels, OfferIsNotMadeToAClientThatLeaves) {
   Pair::ping(server_, client_);
-  EXPECT_EQ(phase(client_), Phase::established);
+  client_.channel().leave_for_good(client_.fd());
+  for (int i = 0; i < 20; ++i) ASSERT_EQ(server_.try_send("x").bytes, 1U);
+  EXPECT_TRUE(server_.channel().is_plain()) << "and gives up at once";
+  char text[64] = {};
+  ASSERT_EQ(::recv(client_.fd(), text, sizeof text, MSG_DONTWAIT), 20);
+  EXPECT_EQ(bytes_in_socket(server_.fd()), 0) << "nothing was said on the connection";
 }
 
 // A notice behind unread bytes: the server's cut, which shutdown() does not put off.
@@ -1401,17 +1401,10 @@ TEST_F(HostilePeer, SecondCutToTheRingIsNoData) {
 TEST_F(Channels, CutWithoutAnOfferIsIgnored) {
   ASSERT_EQ(send_token(server_.fd(), TokenKind::to_ring, server_.channel().nonce()), 0);
   ASSERT_EQ(send_token(server_.fd(), TokenKind::to_kernel, server_.channel().nonce()), 0);
-  ASSERT_EQ(send_token(server_.fd(), TokenKind::decline, server_.channel().nonce()), 0);
+  ASSERT_EQ(send_token(server_.fd(), TokenKind::to_kernel, server_.channel().nonce()), 0);
   ASSERT_EQ(server_.try_send("data").bytes, 4U);
   EXPECT_EQ(client_.receive_exactly(4), "data");
   EXPECT_FALSE(client_.receives_from_ring());
-}
-
-TEST_F(Channels, DeclineEndsTheServersOffers) {
-  ASSERT_EQ(send_token(client_.fd(), TokenKind::decline, client_.channel().nonce()), 0);
-  Pair::ping(client_, server_);
-  for (int i = 0; i < 50; ++i) Pair::ping(server_, client_);
-  EXPECT_EQ(phase(server_), Phase::retired);
 }
 
 // --- a handler that interrupts its own thread ---

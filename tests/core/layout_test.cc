@@ -75,11 +75,11 @@ TEST(Layout, ValuesArePinned) {
   EXPECT_EQ(static_cast<int>(Answer::none), 0);
   EXPECT_EQ(static_cast<int>(Answer::accepted), 1);
   EXPECT_EQ(static_cast<int>(Answer::withdrawn), 2);
-  EXPECT_EQ(static_cast<int>(TokenKind::decline), 1);
   EXPECT_EQ(static_cast<int>(TokenKind::to_ring), 2);
   EXPECT_EQ(static_cast<int>(TokenKind::to_kernel), 3);
   EXPECT_EQ(kFin, 1U);
   EXPECT_EQ(kGone, 2U);
+  EXPECT_EQ(kStays, 4U);
   EXPECT_EQ(kWaiting, 1U);
   EXPECT_EQ(kWantKernel, 2U);
   EXPECT_EQ(kFrozen, 4U);

@@ -201,11 +201,11 @@ TEST_F(Messages, AreLeftForTheNextCallByAReadThatIsFull) {
 }
 
 TEST_F(Messages, CanBePeekedAtWithTheirDescriptor) {
-  ASSERT_EQ(send_token(near_.get(), TokenKind::decline, nonce_), 0);
+  ASSERT_EQ(send_token(near_.get(), TokenKind::to_ring, nonce_), 0);
   for (int i = 0; i < 3; ++i) {
     const Received got = receive(100, MSG_PEEK);
     EXPECT_EQ(got.bytes.size(), 1U);
-    EXPECT_EQ(classify(got.fd.get(), nonce_), Notice::decline);
+    EXPECT_EQ(classify(got.fd.get(), nonce_), Notice::to_ring);
   }
   EXPECT_TRUE(receive(100).fd);
 }
@@ -241,15 +241,15 @@ TEST_F(Messages, OfEveryKindAreTold) {
   EXPECT_EQ(classify(made.value().fd.get(), new_nonce()), Notice::foreign);
   unmap_segment(made.value().view);
 
-  Token token{kTokenMagic, kProtocolVersion, TokenKind::decline, {}};
+  Token token{kTokenMagic, kProtocolVersion, TokenKind::to_ring, {}};
   std::memcpy(token.nonce, nonce_.bytes, kNonceSize);
   const struct {
     TokenKind kind;
     Notice notice;
-  } kinds[] = {{TokenKind::decline, Notice::decline},
-               {TokenKind::to_ring, Notice::to_ring},
+  } kinds[] = {{TokenKind::to_ring, Notice::to_ring},
                {TokenKind::to_kernel, Notice::to_kernel},
                {static_cast<TokenKind>(0), Notice::foreign},
+               {static_cast<TokenKind>(1), Notice::foreign},
                {static_cast<TokenKind>(99), Notice::foreign}};
   for (const auto& [kind, notice] : kinds) {
     token.kind = kind;

@@ -20,6 +20,8 @@
 #include <cstring>
 #include <string>
 
+#include "tests/support/connection.h"
+
 namespace tssx_test {
 namespace {
 
@@ -86,6 +88,9 @@ class Watchdog : public testing::EmptyTestEventListener {
     ::sigaction(watchdog_signal(), &action, nullptr);
     speaking_ = create_timer(watchdog_signal());
     killing_ = create_timer(SIGKILL);
+    // The first connection of a process may cost it a descriptor that stays.
+    const Listener listener;
+    const UniqueFd client = listener.connect();
   }
 
   void OnTestStart(const testing::TestInfo& info) override {
