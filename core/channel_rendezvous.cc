@@ -261,15 +261,13 @@ bool Channel::before_ancillary_send() noexcept {
   return true;
 }
 
-// Both directions stepped aside for a while (step_aside(), here or there): when it has been calm
-// for long enough they may come back, each with a cut of its own. Called with the sending lock.
+// This direction stepped aside for a while (step_aside(), here or there), and the other one
+// followed if the peer has sent anything since. When it has been calm for long enough they may come
+// back, each with a cut of its own. Called with the sending lock.
 void Channel::note_calm() noexcept {
   auto& sending = side_->sending;
   auto& receiving = side_->receiving;
-  if (sending.left.load(relaxed) == 0 || phase() != Phase::established || receives_from_ring() ||
-      sends_to_ring()) {
-    return;
-  }
+  if (sending.left.load(relaxed) == 0 || phase() != Phase::established || sends_to_ring()) return;
   if ((in().producer.flags.load(acquire) & kStays) != 0) {
     // The peer will not come back, so neither do we.
     out().producer.flags.fetch_or(kStays, release);
@@ -287,7 +285,7 @@ void Channel::note_calm() noexcept {
   ++sending.returns;
   sending.calm = 0;
   sending.left.store(0, relaxed);
-  receiving.cut.store(0, release);
+  if (!receives_from_ring()) receiving.cut.store(0, release);
   // Last: from here on the peer may cut its direction to the ring again.
   in().data_wait.word.fetch_and(~kWantKernel, seq_cst);
 }

@@ -1108,6 +1108,22 @@ TEST_F(BackToTheKernel, ForAWhileAndBackToTheRing) {
   EXPECT_TRUE(client_.channel().is_plain());
 }
 
+TEST_F(BackToTheKernel, WhoWasNotFollowedReturnsAlone) {
+  // The client never writes, so its direction never leaves the ring.
+  std::uint64_t sent = 0;
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(server_.sends_to_ring()) << round;
+    server_.channel().step_aside(server_.fd());
+    for (int i = 0; i < 400; ++i) {
+      ASSERT_EQ(server_.try_send(stream_bytes(sent, 100)).bytes, 100U);
+      ASSERT_TRUE(is_stream(client_.receive_exactly(100), sent));
+      sent += 100;
+    }
+  }
+  Pair::ping(client_, server_);
+  EXPECT_TRUE(pair_.is_established());
+}
+
 TEST_F(Channels, OneWayTrafficReturnsToTheRingToo) {
   // The client never writes and the server never reads, so neither has a part in the return but to
   // go on.
