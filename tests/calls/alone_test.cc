@@ -8,12 +8,12 @@
 #include <unistd.h>
 
 #include <cstdlib>
-#include <cstring>
 #include <string>
 
 #include "tests/support/child.h"
 #include "tests/support/connection.h"
 #include "tests/support/io.h"
+#include "tests/support/rights.h"
 
 namespace tssx_test {
 namespace {
@@ -91,27 +91,13 @@ TEST_F(UnawareServer, SeesNothingOfAClientThatIsPassedOn) {
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
   const UniqueFd near(pair[0]);
   const UniqueFd far(pair[1]);
-  char byte = 'x';
-  iovec part{&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  const int fd = client_.get();
-  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  ASSERT_EQ(::sendmsg(near.get(), &message, 0), 1);
+  ASSERT_EQ(send_with(near.get(), "x", {client_.get()}), 0);
   client_.reset();
-  ASSERT_EQ(::recvmsg(far.get(), &message, 0), 1);
-  int passed = -1;
-  std::memcpy(&passed, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof passed);
-  ASSERT_EQ(write_all(passed, "from the next"), 13U);
-  ::close(passed);
+  {
+    const Received got = receive(far.get(), 1);
+    ASSERT_EQ(got.descriptors.size(), 1U);
+    ASSERT_EQ(write_all(got.descriptors[0].get(), "from the next"), 13U);
+  }
   EXPECT_EQ(rest(), "from the next");
 }
 

@@ -23,6 +23,7 @@
 #include "tests/support/io.h"
 #include "tests/support/memory.h"
 #include "tests/support/pattern.h"
+#include "tests/support/rights.h"
 
 namespace tssx_test {
 namespace {
@@ -322,27 +323,13 @@ TEST_P(Fault, BadControlBufferOfASendIsRefused) {
 }
 
 TEST_P(Fault, BadControlBufferOfAReceiveLosesTheDescriptors) {
-  char byte = 'x';
-  iovec part{&byte, 1};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* const header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  const int passed = STDERR_FILENO;
-  std::memcpy(CMSG_DATA(header), &passed, sizeof passed);
-  ASSERT_EQ(::sendmsg(peer(), &message, 0), 1);
+  ASSERT_EQ(send_with(peer(), "x", {STDERR_FILENO}), 0);
   msghdr received{};
   iovec into{good_, 4};
   received.msg_iov = &into;
   received.msg_iovlen = 1;
   received.msg_control = page_.beyond();
-  received.msg_controllen = sizeof control;
+  received.msg_controllen = CMSG_SPACE(sizeof(int));
   EXPECT_EQ(outcome_of([&] { return ::recvmsg(mine(), &received, 0); }), (Result{1, 0}));
   EXPECT_EQ(good_[0], 'x');
   EXPECT_NE(received.msg_flags & MSG_CTRUNC, 0);

@@ -18,6 +18,7 @@
 #include "tests/support/io.h"
 #include "tests/support/known_difference.h"
 #include "tests/support/pattern.h"
+#include "tests/support/rights.h"
 
 namespace tssx_test {
 namespace {
@@ -232,30 +233,12 @@ TEST_P(Stage, ExecedCatEchoes) {
 TEST_P(Stage, DescriptorsSentArriveWithTheirBytes) {
   for (std::size_t stage = 0; stage < kStages; ++stage) {
     ASSERT_NO_FATAL_FAILURE(advance(stage));
-    char bytes[] = "with";
-    iovec part{bytes, 4};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* const header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    const int sent = STDERR_FILENO;
-    std::memcpy(CMSG_DATA(header), &sent, sizeof sent);
-    ASSERT_EQ(::sendmsg(mine(), &message, 0), 4);
+    ASSERT_EQ(send_with(mine(), "with", {STDERR_FILENO}), 0);
     ASSERT_EQ(write_all(mine(), "after"), 5U);
-    std::memset(control, 0, sizeof control);
-    ASSERT_EQ(::recvmsg(peer(), &message, 0), 4) << stage;
-    ASSERT_EQ(message.msg_flags, 0) << stage;
-    ASSERT_EQ(message.msg_controllen, sizeof control) << stage;
-    int received = -1;
-    std::memcpy(&received, CMSG_DATA(header), sizeof received);
-    ASSERT_NE(received, -1);
-    ::close(received);
+    const Received got = receive(peer(), 4, 0, CMSG_SPACE(sizeof(int)));
+    ASSERT_EQ(got.bytes, "with") << stage;
+    ASSERT_EQ(got.flags, 0) << stage;
+    ASSERT_EQ(got.descriptors.size(), 1U) << stage;
     ASSERT_EQ(read_exactly(peer(), 5), "after") << stage;
     for (std::size_t i = 0; i < 10; ++i) {
       ASSERT_NO_FATAL_FAILURE(carry(peer(), mine(), i));

@@ -27,6 +27,7 @@
 #include "tests/support/io.h"
 #include "tests/support/known_difference.h"
 #include "tests/support/pattern.h"
+#include "tests/support/rights.h"
 
 // Exported by glibc, declared in no header, or without saying that they are C.
 extern "C" {
@@ -175,29 +176,14 @@ const Maker kMakers[] = {
        // The number comes by SCM_RIGHTS.
        int ends[2];
        EXPECT_EQ(::syscall(SYS_socketpair, AF_UNIX, SOCK_STREAM, 0, ends), 0);
-       char byte = 'x';
-       iovec part{&byte, 1};
-       alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-       msghdr message{};
-       message.msg_iov = &part;
-       message.msg_iovlen = 1;
-       message.msg_control = control;
-       message.msg_controllen = sizeof control;
-       cmsghdr* header = CMSG_FIRSTHDR(&message);
-       header->cmsg_level = SOL_SOCKET;
-       header->cmsg_type = SCM_RIGHTS;
-       header->cmsg_len = CMSG_LEN(sizeof(int));
-       const int sent = 1;
-       std::memcpy(CMSG_DATA(header), &sent, sizeof sent);
-       EXPECT_EQ(::sendmsg(ends[0], &message, 0), 1);
+       EXPECT_EQ(send_with(ends[0], "x", {STDOUT_FILENO}), 0);
        // Its number is the lowest one: the socketpair must not stay below.
        const int high = ::fcntl(ends[1], F_DUPFD, 500);
        ::syscall(SYS_close, ends[0]);
        ::syscall(SYS_close, ends[1]);
-       EXPECT_EQ(::recvmsg(high, &message, 0), 1);
+       Received got = receive(high, 1);
        ::close(high);
-       int fd = -1;
-       std::memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
+       const int fd = got.descriptors.size() == 1 ? got.descriptors[0].release() : -1;
        return fd;
      }},
 };
