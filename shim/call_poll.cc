@@ -3,13 +3,13 @@
 #include <errno.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "core/fault.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/poll_wait.h"
 #include "shim/real.h"
+#include "shim/table_size.h"
 
 using namespace tssx;
 
@@ -67,7 +67,8 @@ int do_ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t*
 
 // --- select ---
 
-constexpr int kMaxSelect = 1 << 16;
+// Up to here a set has room for the bits (FD_SETSIZE), whatever the table's size is.
+constexpr int kUsualSet = 1024;
 
 bool is_set(int fd, const fd_set* set) noexcept {
   // Beyond FD_SETSIZE the array goes on: programs allocate larger ones.
@@ -81,18 +82,25 @@ void mark(int fd, fd_set* set) noexcept {
   words[static_cast<unsigned>(fd) / 64] |= 1UL << (static_cast<unsigned>(fd) % 64);
 }
 
+std::size_t size_of_set(int nfds) noexcept { return static_cast<std::size_t>(nfds + 63) / 64 * 8; }
+
+// Writes nothing where nothing is set: that may lie behind the set, where the kernel writes
+// nothing.
 void clear(int nfds, fd_set* set) noexcept {
-  if (set != nullptr) std::memset(set, 0, static_cast<std::size_t>(nfds + 63) / 64 * 8);
+  auto* words = reinterpret_cast<unsigned long*>(set);
+  for (std::size_t i = 0; set != nullptr && i < size_of_set(nfds) / sizeof *words; ++i) {
+    if (words[i] != 0) words[i] = 0;
+  }
 }
 
 bool select_is_ours(int nfds, const fd_set* reading, const fd_set* writing,
                     const fd_set* special) noexcept {
-  if (!faults_are_caught() || nfds <= 0 || nfds > kMaxSelect) return false;
-  const std::size_t bytes = static_cast<std::size_t>(nfds + 63) / 64 * 8;
-  for (const fd_set* set : {reading, writing, special}) {
-    if (set != nullptr && !is_readable(set, bytes)) return false;
-  }
+  if (!faults_are_caught() || nfds <= 0) return false;
+  // All that is ours lies below, and so inside the kernel's table.
   const int last = std::min(nfds, table.highest());
+  for (const fd_set* set : {reading, writing, special}) {
+    if (set != nullptr && !is_readable(set, size_of_set(last))) return false;
+  }
   for (int fd = 0; fd < last; ++fd) {
     const Slot slot = table.find(fd);
     if (slot.kind() != Kind::endpoint && slot.kind() != Kind::epoll) continue;
@@ -108,9 +116,10 @@ constexpr int kReadSet = POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR;
 constexpr int kWriteSet = POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR;
 constexpr int kSpecialSet = POLLPRI;
 
-int select_by_poll(int nfds, fd_set* reading, fd_set* writing, fd_set* special,
-                   std::uint64_t timeout, const sigset_t* mask) {
-  const std::size_t bytes = static_cast<std::size_t>(nfds + 63) / 64 * 8;
+// No bit of the sets is behind the kernel's table, unless *beyond says that one may be.
+int poll_for_select(int nfds, fd_set* reading, fd_set* writing, fd_set* special,
+                    std::uint64_t timeout, const sigset_t* mask, bool* beyond) {
+  const std::size_t bytes = size_of_set(nfds);
   sigset_t copy;
   for (fd_set* set : {reading, writing, special}) {
     if ((set != nullptr && !is_writable(set, bytes)) ||
@@ -154,6 +163,7 @@ int select_by_poll(int nfds, fd_set* reading, fd_set* writing, fd_set* special,
   if (ready < 0) return -1;
   for (std::size_t i = 0; i < count; ++i) {
     if ((fds[i].revents & POLLNVAL) != 0) {
+      *beyond = clamp_to_table(fds[i].fd + 1) <= fds[i].fd;
       errno = EBADF;
       return -1;
     }
@@ -174,6 +184,15 @@ int select_by_poll(int nfds, fd_set* reading, fd_set* writing, fd_set* special,
     }
   }
   return bits;
+}
+
+int select_by_poll(int nfds, fd_set* reading, fd_set* writing, fd_set* special,
+                   std::uint64_t timeout, const sigset_t* mask) {
+  bool beyond = false;
+  if (nfds > kUsualSet) nfds = clamp_to_table(nfds);
+  const int ready = poll_for_select(nfds, reading, writing, special, timeout, mask, &beyond);
+  if (!beyond) return ready;
+  return poll_for_select(clamp_to_table(nfds), reading, writing, special, timeout, mask, &beyond);
 }
 
 int do_select(int nfds, fd_set* reading, fd_set* writing, fd_set* special, timeval* timeout) {

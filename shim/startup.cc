@@ -15,6 +15,7 @@
 #include "shim/epoll_set.h"
 #include "shim/mark.h"
 #include "shim/real.h"
+#include "shim/table_size.h"
 #include "shim/trap.h"
 
 namespace tssx {
@@ -63,6 +64,7 @@ void after_fork_in_child() noexcept {
   reset_signals();
   reset_sets();
   forget_kept_sides();
+  forget_table_size();
   settle_fresh_sockets();
   endpoints.for_each([](Endpoint& endpoint) {
     // Only the forking thread lives on: calls of others will never drop their references.

@@ -9,9 +9,15 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
+#include <cstring>
+#include <fstream>
 #include <initializer_list>
+#include <string>
 #include <thread>
+#include <vector>
 
+#include "tests/support/child.h"
 #include "tests/support/connection.h"
 #include "tests/support/io.h"
 #include "tests/support/memory.h"
@@ -238,6 +244,128 @@ TEST_P(Select, LooksBeyondTheUsualSizeOfASet) {
   bits.at(word) = 1UL << (kHigh % 64);
   EXPECT_EQ(::select(kHigh + 1, readable, nullptr, nullptr, nullptr), 1);
   EXPECT_EQ(bits.at(word), 1UL << (kHigh % 64));
+}
+
+// FDSize of proc(5): select() looks at no bit behind it, whatever nfds says.
+int table_size() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("FDSize:", 0) == 0) return std::stoi(line.substr(7));
+  }
+  return 0;
+}
+
+// A set with room for the descriptor table's bits, and memory of another use behind it.
+class TightSet {
+ public:
+  explicit TightSet(int fd) : bytes_(static_cast<std::size_t>(table_size()) / 8) {
+    memory_.assign(bytes_ + kBehind, kOther);
+    choose(fd);
+  }
+  void choose(int fd) {
+    std::memset(memory_.data(), 0, bytes_);
+    FD_SET(fd, get());
+  }
+  fd_set* get() { return reinterpret_cast<fd_set*>(memory_.data()); }
+  [[nodiscard]] bool is_untouched_behind() const {
+    return std::all_of(memory_.begin() + static_cast<std::ptrdiff_t>(bytes_), memory_.end(),
+                       [](unsigned char byte) { return byte == kOther; });
+  }
+
+ private:
+  static constexpr std::size_t kBehind = 200'000;  // bits of more than a million numbers
+  static constexpr unsigned char kOther = 7;
+  std::size_t bytes_;
+  std::vector<unsigned char> memory_;
+};
+
+TEST_P(Select, LooksAtNothingBehindTheDescriptorTable) {
+  TightSet readable(mine());
+  TightSet writable(mine());
+  const int size = table_size();
+  for (const int nfds : {size, size + 1, 2 * size, 1024 + size, 70'000, 1'048'576, INT_MAX}) {
+    SCOPED_TRACE(nfds);
+    readable.choose(mine());
+    writable.choose(mine());
+    timeval now{0, 0};
+    EXPECT_EQ(::select(opaque(nfds), readable.get(), nullptr, nullptr, &now), 0);
+    EXPECT_FALSE(FD_ISSET(mine(), readable.get()));
+    ASSERT_EQ(write_all(peer(), "x"), 1U);
+    readable.choose(mine());
+    EXPECT_EQ(::select(opaque(nfds), readable.get(), writable.get(), nullptr, nullptr), 2);
+    EXPECT_TRUE(FD_ISSET(mine(), readable.get()));
+    EXPECT_TRUE(FD_ISSET(mine(), writable.get()));
+    EXPECT_TRUE(readable.is_untouched_behind());
+    EXPECT_TRUE(writable.is_untouched_behind());
+    EXPECT_EQ(read_once(mine(), 9), "x");
+    EXPECT_EQ(table_size(), size);
+  }
+}
+
+TEST_P(Select, NeedsNoMemoryBehindTheDescriptorTable) {
+  const auto bytes = static_cast<std::size_t>(table_size()) / 8;
+  ASSERT_LE(bytes, GuardedPage::kSize);
+  const GuardedPage page;
+  auto* const readable = reinterpret_cast<fd_set*>(page.beyond() - bytes);
+  for (const int nfds : {1025, 70'000, INT_MAX}) {
+    if (nfds < table_size()) continue;
+    SCOPED_TRACE(nfds);
+    std::memset(page.beyond() - bytes, 0, bytes);
+    FD_SET(mine(), readable);
+    ASSERT_EQ(write_all(peer(), "x"), 1U);
+    EXPECT_EQ(::select(opaque(nfds), readable, nullptr, nullptr, nullptr), 1);
+    EXPECT_TRUE(FD_ISSET(mine(), readable));
+    EXPECT_EQ(read_once(mine(), 9), "x");
+  }
+}
+
+TEST_P(Select, SeesThatTheDescriptorTableGrew) {
+  const int before = table_size();
+  rlimit limits{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limits), 0);
+  if (static_cast<int>(limits.rlim_cur) <= before) GTEST_SKIP() << "the table can't grow";
+  std::vector<unsigned long> bits(2048);
+  auto* const readable = reinterpret_cast<fd_set*>(bits.data());
+  const auto choose = [&](int fd) {
+    std::fill(bits.begin(), bits.end(), 0UL);
+    bits.at(static_cast<std::size_t>(fd) / 64) |= 1UL << (static_cast<unsigned>(fd) % 64);
+    bits.at(static_cast<std::size_t>(mine()) / 64) |= 1UL << (static_cast<unsigned>(mine()) % 64);
+  };
+  timeval now{0, 0};
+  choose(before);
+  EXPECT_EQ(::select(100'000, readable, nullptr, nullptr, &now), 0);
+  ASSERT_EQ(::dup2(mine(), before), before);
+  EXPECT_GT(table_size(), before);
+  ASSERT_EQ(write_all(peer(), "x"), 1U);
+  choose(before);
+  EXPECT_EQ(::select(100'000, readable, nullptr, nullptr, &now), 2);
+  ::close(before);
+  errno = 0;
+  EXPECT_EQ(::select(100'000, readable, nullptr, nullptr, &now), -1);
+  EXPECT_EQ(errno, EBADF);
+}
+
+TEST_P(Select, SeesThatAChildHasASmallerDescriptorTable) {
+  const int before = table_size();
+  rlimit limits{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limits), 0);
+  if (static_cast<int>(limits.rlim_cur) <= before) GTEST_SKIP() << "the table can't grow";
+  ASSERT_EQ(::dup2(mine(), before), before);
+  const int grown = table_size();
+  {
+    TightSet readable(mine());
+    timeval now{0, 0};
+    EXPECT_EQ(::select(INT_MAX, readable.get(), nullptr, nullptr, &now), 0);
+  }
+  ::close(before);
+  ASSERT_EQ(write_all(peer(), "x"), 1U);
+  Child child([&] {
+    EXPECT_LT(table_size(), grown);
+    TightSet readable(mine());
+    EXPECT_EQ(::select(grown, readable.get(), nullptr, nullptr, nullptr), 1);
+    EXPECT_TRUE(readable.is_untouched_behind());
+  });
+  EXPECT_EQ(child.wait(), 0);
 }
 
 TEST_P(Select, OfPselectWaitsForData) {
