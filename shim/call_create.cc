@@ -89,9 +89,7 @@ int hand_out_id(int fd, Endpoint* endpoint, bool close_on_exec) noexcept {
     sys::close(hidden);
     return fd;
   }
-  forget_stale(hidden);
-  table.set(hidden, Slot(Kind::hidden, nullptr));
-  table.note_highest(hidden);
+  hide_descriptor(table.number_of_id(id));
   sys::close(fd);
   return id;
 }

@@ -57,20 +57,17 @@ int refuse() noexcept {
   return -1;
 }
 
-// The application wants this number, which hides the socket of an ID: move that elsewhere.
-void vacate(int fd) noexcept {
-  const long moved = sys::fcntl(fd, F_DUPFD_CLOEXEC, fd + 1);
-  if (moved < 0) return;
-  const auto elsewhere = static_cast<int>(moved);
-  const long flags = sys::fcntl(fd, F_GETFD);
-  if (flags >= 0 && (flags & FD_CLOEXEC) == 0) sys::fcntl(elsewhere, F_SETFD, 0);
-  if (table.move_hidden(fd, elsewhere)) {
-    table.set(elsewhere, Slot(Kind::hidden, nullptr));
-    table.note_highest(elsewhere);
-    table.set(fd, Slot());
-  } else {
-    sys::close(elsewhere);
+// The application wants this number, which is a hidden descriptor's: moves that elsewhere.
+bool vacate(int fd) noexcept {
+  // A call of another thread may have read the number of an ID's socket already.
+  for (int i = 0; i < table.ids_in_use(); ++i) {
+    const int id = DescriptorTable::kFirstId - i;
+    if (table.kernel_fd(id) != fd) continue;
+    if (EndpointRef endpoint(id); endpoint) keep_for_calls(*endpoint, fd, 1);
   }
+  if (move_hidden(fd)) return true;
+  errno = EMFILE;
+  return false;
 }
 
 // To be called before the kernel closes `fd`.
@@ -109,8 +106,10 @@ int do_dup2(int from, int to, int flags, bool plain) noexcept {
   if (from == to || to < 0) return call(source);
   const Slot target = table.find(to);
   if (target.kind() == Kind::hidden) {
-    if (sys::fcntl(source, F_GETFD) < 0) return refuse();
-    vacate(to);
+    if (sys::fcntl(source, F_GETFD) < 0 || (!plain && (flags & ~O_CLOEXEC) != 0)) {
+      return call(source);
+    }
+    if (!vacate(to)) return -1;
   } else if (target.kind() != Kind::unknown) {
     // It is closed by this call, unless the call fails.
     if (sys::fcntl(source, F_GETFD) < 0 || (!plain && (flags & ~O_CLOEXEC) != 0)) {
@@ -118,7 +117,12 @@ int do_dup2(int from, int to, int flags, bool plain) noexcept {
     }
     release_for_close(to);
   }
-  const int made = call(source);
+  const int made = call(table.kernel_fd(from));  // which may have moved
+  if (made < 0 && target.kind() == Kind::hidden) {
+    const int error = errno;
+    sys::close(to);
+    errno = error;
+  }
   if (made >= 0) note_duplicate(from, made);
   return made;
 }

@@ -3,6 +3,7 @@
 #include <alloca.h>
 #include <errno.h>
 
+#include <atomic>
 #include <cstring>
 
 #include "core/sys.h"
@@ -34,25 +35,43 @@ pid_t do_fork() {
 // The child of a vfork() runs in its parent's memory, where its dup2() and close() would change the
 // parent's tables. So it gets memory of its own, and the parent waits as vfork(2) promises: until
 // the child executes another program or exits, which closes the pipe.
+//
+// Where the write end is kept until then, as the child needs it after do_vfork() has returned. One
+// for each vfork() under way, in other threads and around this one.
+struct alignas(8) WriteEnd {
+  std::atomic<int> fd{0};  // 0: free; kClaimed: about to be filled
+};
+constexpr int kClaimed = -1;
+WriteEnd write_ends[64];
+
+std::atomic<int>* take_write_end() noexcept {
+  for (WriteEnd& end : write_ends) {
+    int free = 0;
+    if (end.fd.compare_exchange_strong(free, kClaimed, std::memory_order_relaxed)) return &end.fd;
+  }
+  return nullptr;
+}
+
 pid_t do_vfork() {
   real::ensure();
+  std::atomic<int>* writing = take_write_end();
+  if (writing == nullptr) return do_fork();
   int ends[2];
-  if (sys::call(SYS_pipe2, sys::word(ends), O_CLOEXEC) != 0) return do_fork();
-  const long high = sys::fcntl(ends[1], F_DUPFD_CLOEXEC, 700);
-  if (high >= 0) {
-    sys::close(ends[1]);
-    ends[1] = static_cast<int>(high);
-    table.set(ends[1], Slot(Kind::hidden, nullptr));
-    table.note_highest(ends[1]);
+  if (sys::call(SYS_pipe2, sys::word(ends), O_CLOEXEC) != 0) {
+    writing->store(0, std::memory_order_relaxed);
+    return do_fork();
   }
+  const long high = sys::fcntl(ends[1], F_DUPFD_CLOEXEC, 700);
+  if (high >= 0) sys::close(ends[1]);
+  writing->store(static_cast<int>(high >= 0 ? high : ends[1]), std::memory_order_relaxed);
+  hide_descriptor(*writing);
   const pid_t child = do_fork();
   if (child == 0) {
     sys::close(ends[0]);
     return 0;
   }
   const int error = errno;
-  if (high >= 0) table.set(ends[1], Slot());
-  sys::close(ends[1]);
+  close_hidden(*writing, 0);
   if (child > 0) {
     char byte = 0;
     while (sys::call(SYS_read, ends[0], sys::word(&byte), 1) == -EINTR) {

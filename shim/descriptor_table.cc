@@ -73,23 +73,17 @@ int DescriptorTable::add_id(Slot slot, int kernel_fd) noexcept {
   return 0;
 }
 
-bool DescriptorTable::move_hidden(int from, int to) noexcept {
-  const int end = ids_end_.load(std::memory_order_acquire);
-  for (int i = 0; i < end; ++i) {
-    int current = from;
-    if (ids_[i].slot.load(std::memory_order_acquire) != 0 &&
-        ids_[i].kernel_fd.compare_exchange_strong(current, to, std::memory_order_acq_rel)) {
-      return true;
-    }
-  }
-  return false;
-}
-
 void DescriptorTable::note_highest(int fd) noexcept {
   int highest = highest_.load(std::memory_order_relaxed);
   while (highest < fd + 1 &&
          !highest_.compare_exchange_weak(highest, fd + 1, std::memory_order_relaxed)) {
   }
+}
+
+void DescriptorTable::hide(std::atomic<int>& owner) noexcept {
+  const int fd = owner.load(std::memory_order_relaxed);
+  set(fd, Slot(Kind::hidden, &owner));
+  note_highest(fd);
 }
 
 EndpointRef::EndpointRef(int fd) noexcept {
@@ -156,6 +150,40 @@ void release_descriptor(int fd) noexcept {
 
 void forget_stale(int fd) noexcept {
   if (fd >= 0 && table.find(fd).word() != 0) release_descriptor(fd);
+}
+
+void hide_descriptor(std::atomic<int>& owner) noexcept {
+  forget_stale(owner.load(std::memory_order_relaxed));
+  table.hide(owner);
+}
+
+void close_hidden(std::atomic<int>& owner, int none) noexcept {
+  const int fd = owner.exchange(none, std::memory_order_acq_rel);
+  if (fd == none) return;
+  table.compare_exchange(fd, Slot(Kind::hidden, &owner), Slot());
+  sys::close(fd);
+}
+
+bool move_hidden(int fd) noexcept {
+  const Slot slot = table.find(fd);
+  if (slot.kind() != Kind::hidden) return true;
+  auto& owner = *slot.as<std::atomic<int>>();
+  const long flags = sys::fcntl(fd, F_GETFD);
+  const int duplicate = flags >= 0 && (flags & FD_CLOEXEC) == 0 ? F_DUPFD : F_DUPFD_CLOEXEC;
+  long moved = sys::fcntl(fd, duplicate, fd + 1);
+  // None is free above. Not among the three that every program has a use for.
+  if (moved < 0) moved = sys::fcntl(fd, duplicate, 3);
+  if (moved < 0) return false;
+  const auto elsewhere = static_cast<int>(moved);
+  int current = fd;
+  if (!owner.compare_exchange_strong(current, elsewhere, std::memory_order_acq_rel)) {
+    sys::close(elsewhere);  // another thread closes it
+    return true;
+  }
+  hide_descriptor(owner);
+  move_registrations(fd, elsewhere);
+  table.compare_exchange(fd, slot, Slot());
+  return true;
 }
 
 Listener* take_listener() noexcept { return listeners.take(); }

@@ -7,7 +7,8 @@
 //
 // Invariants:
 //  1. A slot says `endpoint` only while the endpoint counts that descriptor.
-//  2. IDs lie below every other negative number in use: errors, AT_FDCWD, -fd and ~fd of real ones.
+//  2. A slot says `hidden` only while its owner holds that number.
+//  3. IDs lie below every other negative number in use: errors, AT_FDCWD, -fd and ~fd of real ones.
 #pragma once
 
 #include <pthread.h>
@@ -31,7 +32,7 @@ enum class Kind : std::uintptr_t {
   listener,  // Listener: its name is listed
   ordinary,  // a socket known to be none of our business
   epoll,     // EpollSet
-  hidden,    // the kernel's descriptor behind a negative ID
+  hidden,    // std::atomic<int>: a descriptor of the library's own; see hide_descriptor()
 };
 
 struct alignas(16) Listener {
@@ -86,8 +87,8 @@ class DescriptorTable {
   int kernel_fd(int fd) const noexcept {
     return fd >= 0 || fd > kFirstId ? fd : kernel_fd_of_id(fd);
   }
-  // The hidden socket of an ID has a new number. False if no ID has that socket.
-  bool move_hidden(int from, int to) noexcept;
+  // Where that number is kept; of an ID that add_id() gave.
+  std::atomic<int>& number_of_id(int id) noexcept { return ids_[kFirstId - id].kernel_fd; }
   static bool is_id(int fd) noexcept { return fd <= kFirstId && fd > kFirstId - kMaxIds; }
 
   unsigned size() const noexcept { return size_; }
@@ -95,11 +96,13 @@ class DescriptorTable {
   // One past the highest number that ever had a slot: bounds close_range() and exec's walk.
   int highest() const noexcept { return highest_.load(std::memory_order_relaxed); }
   void note_highest(int fd) noexcept;
+  // As hide_descriptor(), for callers that hold a lock of an epoll set.
+  void hide(std::atomic<int>& owner) noexcept;
 
  private:
   struct Id {
     std::atomic<std::uintptr_t> slot;
-    std::atomic<int> kernel_fd;
+    alignas(8) std::atomic<int> kernel_fd;
   };
   Slot find_id(int fd) const noexcept;
   int kernel_fd_of_id(int fd) const noexcept;
@@ -157,6 +160,18 @@ class EndpointRef {
 inline void act_on_cancellation() {
   if (__libc_single_threaded == 0) ::pthread_testcancel();
 }
+
+// The descriptor in `owner` (>= 0) is the library's own from now on: close() and its like spare it.
+// When the application puts a file of its own on the number, the descriptor moves and `owner` says
+// where to; so it is read at each use. `owner` is aligned to 8 bytes and outlives the descriptor.
+void hide_descriptor(std::atomic<int>& owner) noexcept;
+
+// Closes it, and leaves `none` in `owner`.
+void close_hidden(std::atomic<int>& owner, int none) noexcept;
+
+// Moves the hidden descriptor `fd` to another number. Its old one stays open, for the caller to
+// replace or close: else another thread's might land there. False if there is no other number.
+bool move_hidden(int fd) noexcept;
 
 // A number that the kernel has just handed out: whatever we knew of it is stale.
 void forget_stale(int fd) noexcept;

@@ -49,17 +49,14 @@ bool drop_descriptor(Endpoint& endpoint) noexcept {
 void drop_reference(Endpoint& endpoint) noexcept {
   if (endpoint.references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   endpoint.channel.close();
-  if (const int kept = endpoint.kept_fd.load(std::memory_order_relaxed); kept >= 0) {
-    table.set(kept, Slot());
-    sys::close(kept);
-  }
+  close_hidden(endpoint.kept_fd, -1);
   Pool<Endpoint>::give(&endpoint);
 }
 
-void keep_for_calls(Endpoint& endpoint, int kernel_fd) noexcept {
+void keep_for_calls(Endpoint& endpoint, int kernel_fd, std::uint32_t own) noexcept {
   if (__libc_single_threaded != 0 || endpoint.channel.is_plain() ||
       endpoint.references.load(std::memory_order_acquire) <=
-          endpoint.descriptors.load(std::memory_order_acquire) ||
+          endpoint.descriptors.load(std::memory_order_acquire) + own ||
       endpoint.kept_fd.load(std::memory_order_relaxed) >= 0) {
     return;
   }
@@ -71,9 +68,7 @@ void keep_for_calls(Endpoint& endpoint, int kernel_fd) noexcept {
     sys::close(number);
     return;
   }
-  forget_stale(number);
-  table.set(number, Slot(Kind::hidden, nullptr));
-  table.note_highest(number);
+  hide_descriptor(endpoint.kept_fd);
 }
 
 }  // namespace tssx

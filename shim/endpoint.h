@@ -26,7 +26,7 @@ struct Endpoint {
   RobustLock members_lock;
   // The number under which calls go on that began before their own was closed, or -1. A relaxed
   // word: those calls look at it whenever they come back from a sleep.
-  std::atomic<int> kept_fd;
+  alignas(8) std::atomic<int> kept_fd;
   Channel channel;
 };
 
@@ -40,7 +40,8 @@ void drop_reference(Endpoint& endpoint) noexcept;
 
 // The descriptor `kernel_fd` of the endpoint is about to be closed. If calls of other threads are
 // under way they must be able to finish on the same socket, as in the kernel, which counts a file's
-// users: keeps a hidden duplicate until the last of them is done.
-void keep_for_calls(Endpoint& endpoint, int kernel_fd) noexcept;
+// users: keeps a hidden duplicate until the last of them is done. `own`: references of the
+// caller's.
+void keep_for_calls(Endpoint& endpoint, int kernel_fd, std::uint32_t own = 0) noexcept;
 
 }  // namespace tssx

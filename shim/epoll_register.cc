@@ -210,6 +210,35 @@ void EpollSet::settle_mode(Member& member) noexcept {
   }
 }
 
+// A hidden descriptor that may be registered here by its number has got another. The kernel knows a
+// registration by both file and number, so it is made anew; an edge too many does no harm.
+void EpollSet::follow_number(int from, int to) noexcept {
+  const auto follow = [from, to](int epfd, std::uint32_t events, std::uint64_t data) {
+    if (epfd < 0 || real::epoll_ctl(epfd, EPOLL_CTL_DEL, from, nullptr) != 0) return;
+    tell_kernel(epfd, EPOLL_CTL_ADD, to, events, data);
+  };
+  LockScope lock(lock_, is_exclusive_process());
+  if (kick_fd_.load(std::memory_order_relaxed) == to) {
+    if (kick_in_set_) follow(number(), EPOLLIN | EPOLLET, tag_of(kKickIndex, 0));
+    if (kick_in_front_) follow(front(), EPOLLIN | EPOLLET, tag_of(kKickIndex, 0));
+  }
+  for (Member* at = members_; at != nullptr; at = at->next_of_set) {
+    const int epfd = at->in_front ? front() : number();
+    if (at->inner != nullptr && at->inner->front() == to) {
+      if (at->kernel_events != 0) follow(epfd, EPOLLIN | EPOLLET, tag_of(*at));
+    } else if (at->endpoint != nullptr && at->kernel_fd == from && DescriptorTable::is_id(at->fd)) {
+      follow(epfd, at->kernel_events, tag_of(*at));
+      at->kernel_fd = to;
+    }
+  }
+}
+
+void move_registrations(int from, int to) noexcept {
+  const int saved = errno;
+  sets.for_each([from, to](EpollSet& set) { set.follow_number(from, to); });
+  errno = saved;
+}
+
 void EpollSet::enter_front() noexcept {
   if (front() >= 0 || surrendered_.load(std::memory_order_acquire)) return;
   const int saved = errno;
@@ -234,10 +263,9 @@ void EpollSet::enter_front() noexcept {
           if (front >= 0) sys::close(front);
           failed = true;
         } else {
-          table.set(front, Slot(Kind::hidden, nullptr));
-          table.note_highest(front);
           // seq_cst: before the look for who sleeps in the set; see SetStay.
           front_fd_.store(front, std::memory_order_seq_cst);
+          table.hide(front_fd_);
           for (Member* at = members_; at != nullptr; at = at->next_of_set) settle_mode(*at);
           // Who sleeps in the set itself comes out, and into the front.
           if (set_sleepers_.load(std::memory_order_seq_cst) == 0) take_kick_out();

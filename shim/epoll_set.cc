@@ -74,11 +74,7 @@ void drop_set(EpollSet* set) noexcept {
 void EpollSet::drop_reference() noexcept {
   if (references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   forget_all();
-  const int front = front_fd_.exchange(-1, std::memory_order_acq_rel);
-  if (front >= 0) {
-    table.set(front, Slot());
-    sys::close(front);
-  }
+  close_hidden(front_fd_, -1);
   Pool<EpollSet, 16, 1024>::give(this);
 }
 

@@ -83,6 +83,7 @@ class EpollSet {
   friend class SetStay;
   friend void detach_endpoint(Endpoint& endpoint) noexcept;
   friend void move_registrations(Endpoint& endpoint) noexcept;
+  friend void move_registrations(int from, int to) noexcept;
   friend void adopt_registrations(int fd, Endpoint& endpoint) noexcept;
   friend void look_again(void* endpoint) noexcept;
   friend void poke(Member& member) noexcept;
@@ -124,6 +125,7 @@ class EpollSet {
   static int socket_of(Member& member) noexcept;
   bool should_manage(const Member& member) const noexcept;
   void settle_mode(Member& member) noexcept;
+  void follow_number(int from, int to) noexcept;
 
   // readiness (epoll_ready.cc)
   void make_hot(Member& member) noexcept;
@@ -178,10 +180,10 @@ class EpollSet {
   int fd_;  // a number of the set
   // An eventfd that wakes the set's sleepers; 0 until needed. It stays with this object when the
   // set is closed, so that whoever still means to write to it never hits another file.
-  int kick_fd_;
+  alignas(8) std::atomic<int> kick_fd_;
   bool kick_in_set_;
   bool kick_in_front_;
-  std::atomic<int> front_fd_;
+  alignas(8) std::atomic<int> front_fd_;
   std::uint64_t arrivals_;  // moves with whatever may be news for who waits from outside
   // This set as a member of others; guarded by memberships_lock_.
   std::atomic<Member*> memberships_;
@@ -238,7 +240,9 @@ void poke_all() noexcept;
 void detach_endpoint(Endpoint& endpoint) noexcept;
 // The channel became established, or plain again.
 void move_registrations(Endpoint& endpoint) noexcept;
-// The same for every endpoint of which a look found that out under a lock of a set.
+// A hidden descriptor has a second number, and loses the first: so do its registrations.
+void move_registrations(int from, int to) noexcept;
+// As for one endpoint, for every one of which a look found that out under a lock of a set.
 extern std::atomic<bool> moves_pending;
 void move_pending_registrations() noexcept;
 // connect() made an endpoint of a socket that may be in sets already.

@@ -276,8 +276,7 @@ void EpollSet::prepare_kick() noexcept {
     const long high = sys::fcntl(static_cast<int>(made), F_DUPFD_CLOEXEC, 700);
     if (high >= 0) sys::close(static_cast<int>(made));
     kick_fd_ = static_cast<int>(high < 0 ? made : high);
-    table.set(kick_fd_, Slot(Kind::hidden, nullptr));
-    table.note_highest(kick_fd_);
+    table.hide(kick_fd_);
   }
   const int front = this->front();
   bool& there = front >= 0 ? kick_in_front_ : kick_in_set_;
@@ -297,9 +296,10 @@ void EpollSet::kick() noexcept {
 }
 
 void EpollSet::nudge() noexcept {
-  if (kick_fd_ == 0) return;
+  const int kick = kick_fd_.load(std::memory_order_relaxed);
+  if (kick == 0) return;
   const std::uint64_t one = 1;
-  sys::call(SYS_write, kick_fd_, sys::word(&one), sizeof one);
+  sys::call(SYS_write, kick, sys::word(&one), sizeof one);
 }
 
 // A thread has come out of the set while there is a front: calls the next one in, and after the
