@@ -167,7 +167,9 @@ class Channel {
   // the rest.
   short readiness(int fd, short socket_events) noexcept;
 
-  std::uint64_t bytes_to_read() const noexcept;  // FIONREAD
+  // FIONREAD: the ring's bytes, and those of the socket that are the application's.
+  std::uint64_t bytes_waiting(int fd) noexcept;
+  std::uint64_t bytes_to_read() const noexcept;  // in the ring
   std::uint64_t bytes_unread() const noexcept;   // SIOCOUTQ
   std::uint64_t head_seen() const noexcept;      // of the incoming ring: moves with every arrival
   std::uint64_t tail_seen() const noexcept;      // of the outgoing ring: moves with every departure
@@ -253,6 +255,7 @@ class Channel {
   bool due_for_hang_up_check() noexcept;
   Outcome end_or_reset() noexcept;
   bool peer_took_everything() const noexcept;
+  bool is_only_shut() const noexcept;
 
   static constexpr std::uint32_t kOldBells = 32;
 

@@ -2,10 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 
 #include <algorithm>
 
 #include "core/channel_detail.h"
+#include "core/fault.h"
 #include "core/fork_gate.h"
 #include "core/presence.h"
 
@@ -72,6 +74,22 @@ bool becomes_drained(int fd) noexcept {
     if (kernel_queue_is_empty(fd)) return true;
   } while (sys::now_ns() < deadline);
   return false;
+}
+
+bool is_readable_now(int fd) noexcept {
+  pollfd control{fd, POLLIN | POLLRDHUP, 0};
+  const timespec now{0, 0};
+  return sys::poll(&control, 1, &now) == 1;
+}
+
+// Our byte stays in the reader's buffer, behind what is returned, where a string may end.
+void blank(const msghdr& message, std::size_t position) noexcept {
+  std::size_t i = 0;
+  while (position >= message.msg_iov[i].iov_len) position -= message.msg_iov[i++].iov_len;
+  const char nothing = '\0';
+  // It was written to a moment ago; who unmaps it meanwhile loses nothing.
+  static_cast<void>(
+      copy_to_application(static_cast<char*>(message.msg_iov[i].iov_base) + position, &nothing, 1));
 }
 
 std::uint64_t capacity_for(int fd) noexcept {
@@ -329,6 +347,10 @@ bool Channel::settle(int fd) noexcept {
 Channel::Front Channel::settle_locked(int fd, Notices which) noexcept {
   for (;;) {
     if (receives_from_ring()) return Front::application;
+    // On an empty queue a peek would take the socket's error (sock_error()), which is told once.
+    if (nothing_to_read(fd)) {
+      return is_readable_now(fd) ? Front::application : Front::nothing;
+    }
     // Room for two bytes: a peek that fills its room goes on to later messages, and reports their
     // descriptors (unix_stream_read_generic()). A notice is in front if it came alone.
     char bytes[2];
@@ -340,7 +362,8 @@ Channel::Front Channel::settle_locked(int fd, Notices which) noexcept {
     message.msg_control = control;
     message.msg_controllen = sizeof control;
     long got = sys::recvmsg(fd, &message, MSG_DONTWAIT | MSG_PEEK | MSG_CMSG_CLOEXEC);
-    if (got == -EAGAIN) return Front::nothing;
+    // A peek steps over an urgent byte, for which the socket is readable.
+    if (got == -EAGAIN) return is_readable_now(fd) ? Front::application : Front::nothing;
     if (got <= 0) return Front::application;
     Descriptors clones;
     collect(message, &clones);
@@ -417,9 +440,12 @@ std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek
       // The peek filled its room and went on: whose descriptor this is can't be told. The caller's
       // spare byte makes it irrelevant.
       sys::close(found.fds[0]);
+      message.msg_controllen = 0;
+      message.msg_flags &= ~MSG_CTRUNC;
     } else if (kind != Notice::foreign) {
       *notice = true;
       --received;
+      blank(message, received);
       if (peek == Peek::no) {
         switch (kind) {
           case Notice::segment:

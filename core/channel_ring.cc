@@ -30,15 +30,24 @@ bool Channel::readable_bytes(std::uint64_t tail, std::uint64_t* available) noexc
 }
 
 Outcome Channel::at_end_of_ring(int fd) noexcept {
+  // Before any end: what the peer sent last may lie on the socket, behind the cut.
+  if (peer_is_leaving()) {
+    look_at_socket(fd, false);
+    if (!receives_from_ring() || side_->receiving.cut.load(relaxed) != 0) return {Status::done};
+  }
   const std::uint64_t tail = side_->receiving.tail.load(relaxed);
   // acquire: pairs with the release of kFin, which follows the last head.
   const std::uint32_t flags = in().producer.flags.load(acquire);
-  if ((flags & kFin) != 0 && in().producer.head.load(acquire) == tail) {
+  // Of a direction that is on its way back the socket tells the end, behind its last bytes.
+  if ((flags & kFin) != 0 && !peer_is_leaving() && in().producer.head.load(acquire) == tail) {
     // A reset comes before the end, as in unix_stream_read_generic().
     if ((flags & kGone) != 0 || due_for_hang_up_check()) poll_hang_up(fd);
     return end_or_reset();
   }
-  if (side_->receiving.shut.load(relaxed) != 0) return {Status::end_of_file};
+  if (side_->receiving.shut.load(relaxed) != 0) {
+    if ((flags & kGone) != 0) poll_hang_up(fd);
+    return side_->state.hung_up.load(acquire) != 0 ? end_or_reset() : Outcome{Status::end_of_file};
+  }
   if (side_->state.hung_up.load(acquire) != 0) {
     return in().producer.head.load(acquire) == tail ? end_or_reset() : Outcome{Status::done};
   }
@@ -46,6 +55,8 @@ Outcome Channel::at_end_of_ring(int fd) noexcept {
     return {Status::would_block};
   }
   look_at_socket(fd, false);
+  // Bells before the end hide it.
+  if ((flags & kGone) != 0) poll_hang_up(fd);
   const bool changed = side_->state.hung_up.load(relaxed) != 0 ||
                        side_->receiving.cut.load(relaxed) != 0 || !receives_from_ring() ||
                        in().producer.head.load(acquire) != tail;

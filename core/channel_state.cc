@@ -28,10 +28,20 @@ bool Channel::peer_took_everything() const noexcept {
   return out().consumer.tail.load(acquire) == side_->sending.head.load(relaxed);
 }
 
+bool Channel::is_only_shut() const noexcept {
+  const std::uint32_t flags = in().producer.flags.load(acquire);
+  const std::uint32_t word = out().data_wait.word.load(acquire);
+  const bool receiving_ends = (flags & kFin) != 0 || side_->receiving.shut.load(relaxed) != 0;
+  const bool sending_ends = (word & kShut) != 0 || side_->sending.fin.load(relaxed) != 0;
+  return receiving_ends && sending_ends && (flags & kGone) == 0 && (word & kReaderGone) == 0;
+}
+
 int Channel::pending_error(bool consume) noexcept {
   // unix_release_sock(): the peer of a socket closed with unread data gets ECONNRESET, once.
   const bool broken = side_->state.broken.load(relaxed) != 0;
   const bool reset = side_->state.reset.load(relaxed) != 0;
+  // With both directions shut down, by whom ever, a socket looks hung up whose peer is not closed.
+  if (!broken && !reset && view_.page != nullptr && is_only_shut()) return 0;
   if (!broken && (side_->state.hung_up.load(acquire) == 0 || (!reset && peer_took_everything()))) {
     return 0;
   }
@@ -56,6 +66,7 @@ short Channel::readiness(int fd, short socket_events) noexcept {
   if ((socket_events & POLLHUP) != 0) side_->state.hung_up.store(1, release);
   auto& receiving = side_->receiving;
   const bool in_ring = receives_from_ring();
+  const bool out_ring = sends_to_ring();
   if (in_ring && (socket_events & (POLLIN | POLLHUP)) != 0) {
     LockScope lock(receiving.lock, is_exclusive());
     if (lock.hold() != Hold::nested && receives_from_ring()) look_at_socket(fd, false);
@@ -86,7 +97,7 @@ short Channel::readiness(int fd, short socket_events) noexcept {
   if (!receives_from_ring()) {
     if (in_ring) {
       // What the socket said then was bells and the cut; ask what it holds now.
-      pollfd control{fd, POLLIN | POLLRDHUP | POLLPRI, 0};
+      pollfd control{fd, POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLRDHUP | POLLPRI, 0};
       const timespec now{0, 0};
       socket_events = sys::poll(&control, 1, &now) == 1 ? control.revents : short{0};
     }
@@ -95,6 +106,12 @@ short Channel::readiness(int fd, short socket_events) noexcept {
   events |= socket_events & POLLPRI;
   if (receive_ends) events |= kReadable | POLLRDHUP;
   if (!sends_to_ring()) {
+    if (out_ring) {
+      // It went back while we looked, so nobody has asked the socket.
+      pollfd control{fd, POLLOUT | POLLWRNORM | POLLWRBAND, 0};
+      const timespec now{0, 0};
+      if (sys::poll(&control, 1, &now) == 1) events |= control.revents & kWritable;
+    }
     events |= socket_events & kWritable;
   } else if (hung_up || side_->sending.head.load(relaxed) - out().consumer.tail.load(relaxed) <=
                             view_.capacity / 2) {
@@ -108,6 +125,25 @@ short Channel::readiness(int fd, short socket_events) noexcept {
   return static_cast<short>(events);
 }
 
+std::uint64_t Channel::bytes_waiting(int fd) noexcept {
+  if (peer_is_leaving()) {
+    LockScope lock(side_->receiving.lock, is_exclusive());
+    if (lock.hold() != Hold::nested && receives_from_ring()) look_at_socket(fd, false);
+  }
+  const bool in_ring = receives_from_ring();
+  std::uint64_t bytes = view_.page != nullptr ? bytes_to_read() : 0;
+  if (in_ring && side_->receiving.cut.load(relaxed) == 0) return bytes;
+  int queued = 0;
+  if (sys::call(SYS_ioctl, fd, SIOCINQ, sys::word(&queued)) != 0 || queued <= 0) return bytes;
+  bytes += static_cast<std::uint64_t>(queued);
+  // The cut to the ring is still among them.
+  if (!in_ring && view_.page != nullptr && side_->receiving.cut.load(relaxed) == 0 &&
+      in().producer.mode.load(relaxed) == word_of(Mode::ring)) {
+    --bytes;
+  }
+  return bytes;
+}
+
 std::uint64_t Channel::bytes_to_read() const noexcept {
   const std::uint64_t available =
       in().producer.head.load(acquire) - side_->receiving.tail.load(relaxed);
@@ -115,6 +151,11 @@ std::uint64_t Channel::bytes_to_read() const noexcept {
 }
 
 std::uint64_t Channel::bytes_unread() const noexcept {
+  // The kernel frees what a closed peer had not read.
+  if ((out().data_wait.word.load(relaxed) & kReaderGone) != 0 ||
+      (side_->state.hung_up.load(relaxed) != 0 && !is_only_shut())) {
+    return 0;
+  }
   const std::uint64_t used = side_->sending.head.load(relaxed) - out().consumer.tail.load(acquire);
   return used <= view_.capacity ? used : 0;
 }

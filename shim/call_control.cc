@@ -102,20 +102,16 @@ TSSX_INTERPOSED int ioctl(int fd, unsigned long request, ...) noexcept {
   Channel& channel = endpoint.channel();
   if (!channel.is_plain()) {
     if (request == FIOASYNC) channel.retire(endpoint.fd());
-    if (request == FIONREAD || request == SIOCOUTQ) {
-      const bool incoming = request == FIONREAD;
-      const bool ring = incoming ? channel.receives_from_ring() : channel.sends_to_ring();
-      if (ring) {
-        const auto bytes =
-            static_cast<int>(incoming ? channel.bytes_to_read() : channel.bytes_unread());
-        if (!put(static_cast<int*>(argument), bytes)) {
-          errno = EFAULT;
-          return -1;
-        }
-        return 0;
+    // An offer at the front is not the application's to count.
+    if (request == FIONREAD && !channel.receives_from_ring()) channel.settle(endpoint.fd());
+    if (request == FIONREAD || (request == SIOCOUTQ && channel.sends_to_ring())) {
+      const auto bytes = static_cast<int>(request == FIONREAD ? channel.bytes_waiting(endpoint.fd())
+                                                              : channel.bytes_unread());
+      if (!put(static_cast<int*>(argument), bytes)) {
+        errno = EFAULT;
+        return -1;
       }
-      // An offer at the front is not the application's to count.
-      if (incoming) channel.settle(endpoint.fd());
+      return 0;
     }
   }
   return real::ioctl(endpoint.fd(), request, argument);

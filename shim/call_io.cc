@@ -135,9 +135,6 @@ ssize_t do_recvfrom(int fd, void* buffer, size_t size, int flags, sockaddr* addr
                     socklen_t* length) {
   real::ensure();
   if (EndpointRef endpoint(fd); endpoint) {
-    if (endpoint.channel().is_plain()) {
-      return real::recvfrom(endpoint.fd(), buffer, size, flags, address, length);
-    }
     iovec part{buffer, size};
     sockaddr_un name{};
     msghdr message{};
@@ -229,7 +226,7 @@ TSSX_INTERPOSED ssize_t recvmsg(int fd, msghdr* message, int flags) {
   real::ensure();
   if (EndpointRef endpoint(fd); endpoint) {
     msghdr copy;
-    if (endpoint.channel().is_plain() || !get(&copy, message)) {
+    if (!get(&copy, message)) {
       return real::recvmsg(endpoint.fd(), message, flags);
     }
     const ssize_t got = receive_message(endpoint, message, copy, flags);
@@ -245,7 +242,7 @@ TSSX_INTERPOSED int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
                              timespec* timeout) {
   real::ensure();
   if (EndpointRef endpoint(fd); endpoint) {
-    if (endpoint.channel().is_plain()) {
+    if (endpoint.channel().is_plain() && endpoint.channel().role() == Role::client) {
       return real::recvmmsg(endpoint.fd(), messages, count, flags, timeout);
     }
     timespec time{};
@@ -255,6 +252,12 @@ TSSX_INTERPOSED int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
     }
     // do_recvmmsg() of the kernel: the timeout is looked at between messages only, and an error
     // after the first message is told by the next call.
+    int error = 0;
+    socklen_t length = sizeof error;
+    if (::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error != 0) {
+      errno = error;
+      return -1;
+    }
     const std::uint64_t start = sys::now_ns();
     const std::uint64_t limit = timeout == nullptr
                                     ? ~std::uint64_t{0}
@@ -278,7 +281,7 @@ TSSX_INTERPOSED int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
       note_received(messages[done].msg_hdr);
       ++done;
       if ((flags & MSG_WAITFORONE) != 0) how |= MSG_DONTWAIT;
-      if (got == 0 || sys::now_ns() - start >= limit) break;
+      if (sys::now_ns() - start >= limit) break;
     }
     if (timeout != nullptr) {
       const std::uint64_t gone = sys::now_ns() - start;

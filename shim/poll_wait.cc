@@ -135,6 +135,9 @@ class Poll {
           if (!entry.established) changed_ = true;
           events = channel.readiness(fd, events);
         }
+        if ((events & POLLERR) != 0 && !channel.is_established() && channel.is_own_reset()) {
+          events = static_cast<short>(events & ~POLLERR);
+        }
         follow_mode(*entry.endpoint);
         events = static_cast<short>(events & (fds_[i].events | POLLERR | POLLHUP | POLLNVAL));
       } else if (fds_[i].fd < 0 && !DescriptorTable::is_id(fds_[i].fd)) {
@@ -161,8 +164,8 @@ class Poll {
     for (std::size_t i = 0; i < count_; ++i) {
       if (!entries_[i].established) continue;
       const Channel& channel = entries_[i].endpoint.channel();
-      if ((fds_[i].events & (POLLIN | POLLRDNORM | POLLRDHUP)) != 0 &&
-          channel.receives_from_ring() && channel.may_receive()) {
+      if ((fds_[i].events & (POLLIN | POLLRDNORM)) != 0 && channel.receives_from_ring() &&
+          channel.may_receive()) {
         return true;
       }
       if ((fds_[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND)) != 0 && channel.sends_to_ring() &&
@@ -175,6 +178,7 @@ class Poll {
 
   // False if something is ready after all.
   bool arm() noexcept {
+    blind_ = false;
     for (std::size_t i = 0; i < count_; ++i) {
       Entry& entry = entries_[i];
       if (watches_set(i)) {
@@ -184,6 +188,11 @@ class Poll {
       }
       if (!entry.established) continue;
       Channel& channel = entry.endpoint.channel();
+      if ((fds_[i].events & (POLLIN | POLLRDNORM)) == 0 && (fds_[i].events & POLLRDHUP) != 0 &&
+          channel.receives_from_ring() && channel.bytes_to_read() != 0) {
+        blind_ = true;  // who waits for the end alone is not told of it while there are bytes
+        continue;
+      }
       if ((fds_[i].events & (POLLIN | POLLRDNORM | POLLRDHUP)) != 0) {
         if (!channel.arm_data()) return false;
         ++entry.armed;
@@ -226,6 +235,7 @@ class Poll {
   // A channel moved to the ring while it was looked at: prepare() knows it otherwise.
   bool has_changed() noexcept { return std::exchange(changed_, false); }
   bool others() const noexcept { return others_; }
+  bool is_blind() const noexcept { return blind_; }
   bool has_rings() const noexcept { return first_ != nullptr; }
   Channel& first() noexcept { return *first_; }
   pollfd* kernel() noexcept { return kernel_.data(); }
@@ -245,6 +255,7 @@ class Poll {
   Scratch<pollfd> kernel_;
   Channel* first_ = nullptr;
   bool changed_ = false;
+  bool blind_ = false;
   bool others_ = false;  // something that only the kernel can answer for
 };
 
@@ -330,6 +341,7 @@ int wait_for_events(pollfd* fds, std::size_t count, std::uint64_t timeout, const
     }
     // Another thread can take the cut to the ring, or a bell, off a socket that we sleep on.
     if (__libc_single_threaded == 0) rest = std::min(rest, kSharedSleepNs);
+    if (poll.is_blind()) rest = std::min(rest, 20 * kNapNs);
     const timespec left{static_cast<time_t>(rest / 1'000'000'000U),
                         static_cast<long>(rest % 1'000'000'000U)};
     const std::uint64_t asleep = sys::now_ns();

@@ -226,6 +226,7 @@ void deliver_control(const msghdr& received, msghdr& wanted, int& flags) noexcep
 struct KernelReceive {
   ssize_t bytes;  // -1: failed, errno set
   bool again;     // it stopped at a message of ours: there may be more behind it
+  bool named;     // the kernel told the sender's name
 };
 
 void skip_parts(msghdr& message, iovec* parts, std::size_t skip) noexcept {
@@ -250,20 +251,20 @@ KernelReceive sleep_for_kernel_bytes(Channel& channel, int fd, std::uint64_t& de
         timeout_of(fd, SO_RCVTIMEO, channel.side().state.receive_timeout_ns);
     if (timeout != 0) deadline = sys::now_ns() + timeout;
   }
-  if (!channel.arm_data()) return {0, true};
+  if (!channel.arm_data()) return {0, true, false};
   if (deadline != 0) {
     switch (sleep_on_socket(channel, fd, deadline, false)) {
       case Wake::look_again:
-        return {0, true};
+        return {0, true, false};
       case Wake::interrupted:
-        return {fail(EINTR), false};
+        return {fail(EINTR), false, false};
       case Wake::timed_out:
-        return {fail(EAGAIN), false};
+        return {fail(EAGAIN), false, false};
     }
   }
   Sleep sleep(channel);
   char byte = 0;
-  return {real::recv(fd, &byte, 1, MSG_PEEK) < 0 ? -1 : 0, true};
+  return {real::recv(fd, &byte, 1, MSG_PEEK) < 0 ? -1 : 0, true, false};
 }
 
 // One recvmsg(2) in kernel mode, our notices taken out of it.
@@ -277,6 +278,9 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
   message.msg_iovlen = parts.msg_iovlen;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
+  sockaddr_un name{};
+  message.msg_name = &name;
+  message.msg_namelen = sizeof name;
 
   // Where nothing but an offer to be dropped can come any more, the mode can't change under us.
   const bool retired = channel.is_retired();
@@ -288,11 +292,11 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
   // unix_stream_read_generic()). With a byte of room beyond the application's, a notice is the last
   // byte of what was peeked.
   iovec wider[kParts];
-  char beyond = 0;
+  char beyond[2];
   const std::size_t room = peek == Peek::yes ? total_size(parts) : 0;
   if (peek == Peek::yes && !retired && parts.msg_iovlen < kParts) {
     std::memcpy(wider, parts.msg_iov, parts.msg_iovlen * sizeof(iovec));
-    wider[parts.msg_iovlen] = iovec{&beyond, 1};
+    wider[parts.msg_iovlen] = iovec{beyond, room == 0 ? std::size_t{2} : std::size_t{1}};
     message.msg_iov = wider;
     message.msg_iovlen = parts.msg_iovlen + 1;
   }
@@ -307,11 +311,11 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
     bool crowded = false;  // a message of ours is left for sleepers to see
     {
       LockScope lock(channel.side().receiving.lock, false);
-      if (channel.receives_from_ring()) return {0, true};
+      if (channel.receives_from_ring()) return {0, true, false};
       const bool others_sleep = channel.side().state.sleepers.load(std::memory_order_seq_cst) != 0;
       crowded = others_sleep && channel.settle_locked(fd, Channel::Notices::leave_to_sleepers) ==
                                     Channel::Front::notice;
-      if (channel.receives_from_ring()) return {0, true};
+      if (channel.receives_from_ring()) return {0, true, false};
       if (!crowded) got = real::recvmsg(fd, &message, flags | MSG_DONTWAIT);
       if (got > 0) {
         got = static_cast<ssize_t>(
@@ -319,9 +323,9 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
       }
     }
     if (crowded) {
-      if (!may_block) return {fail(EAGAIN), false};
-      if (nap(kNapNs, deadline == 0) == Wake::interrupted) return {fail(EINTR), false};
-      return {0, true};
+      if (!may_block) return {fail(EAGAIN), false, false};
+      if (nap(kNapNs, deadline == 0) == Wake::interrupted) return {fail(EINTR), false, false};
+      return {0, true, false};
     }
     if (got < 0 && errno == EAGAIN && may_block) {
       const KernelReceive woken = sleep_for_kernel_bytes(channel, fd, deadline);
@@ -331,15 +335,15 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
   }
   follow_mode(*endpoint);
   if (got < 0) {
-    if (errno == ECONNRESET && channel.is_own_reset()) return {0, false};
+    if (errno == ECONNRESET && channel.is_own_reset()) return {0, false, false};
     if (errno == ECONNRESET) channel.note_reset_told();
-    return {-1, false};
+    return {-1, false, false};
   }
   if (got == 0 && channel.sends_to_ring()) {
     // What the peer left unread lies in the ring, where the kernel knows nothing of it.
     channel.poll_hang_up(fd);
     if (const int reset = channel.pending_error(true); reset != 0) {
-      return {fail(reset), false};
+      return {fail(reset), false, false};
     }
   }
   if (peek == Peek::no) channel.note_receive(fd);
@@ -349,16 +353,16 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
   wanted.msg_flags = message.msg_flags;
   if (notice) {
     wanted.msg_flags &= ~MSG_CTRUNC;
-    if (got == 0 && (peek == Peek::no || room != 0)) {
+    if (got == 0) {
       if (peek == Peek::yes) channel.settle(fd);
-      return {0, true};
+      return {0, true, false};
     }
     if (wanted.msg_control != nullptr) wanted.msg_controllen = 0;
-    return {got, true};
+    return {got, true, true};
   } else {
     deliver_control(message, wanted, wanted.msg_flags);
   }
-  return {got, false};
+  return {got, false, message.msg_namelen != 0};
 }
 
 // Is there more to read without waiting?
@@ -388,6 +392,29 @@ bool name_sender(EndpointRef& endpoint, msghdr& message) noexcept {
   return copy_to_application(message.msg_name, &name, room);
 }
 
+// The end of a receive from the ring: at the end of the stream there is no sender.
+ssize_t named(EndpointRef& endpoint, msghdr& message, std::size_t received) noexcept {
+  if (received == 0) {
+    message.msg_namelen = 0;
+  } else if (!name_sender(endpoint, message)) {
+    return fail(EFAULT);
+  }
+  return static_cast<ssize_t>(received);
+}
+
+ssize_t receive_plain(EndpointRef& endpoint, msghdr& message, int flags) {
+  // The name of a client is its mark: as if it had none.
+  if (message.msg_name == nullptr || endpoint.channel().role() == Role::client) {
+    return real::recvmsg(endpoint.fd(), &message, flags);
+  }
+  void* const name = message.msg_name;
+  message.msg_name = nullptr;
+  const ssize_t got = real::recvmsg(endpoint.fd(), &message, flags);
+  message.msg_name = name;
+  if (got >= 0) message.msg_namelen = 0;
+  return got;
+}
+
 }  // namespace
 
 bool is_nonblocking(int fd) noexcept {
@@ -405,7 +432,7 @@ void follow_mode(Endpoint& endpoint) noexcept {
 ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
   Channel& channel = endpoint.channel();
   int fd = endpoint.fd();
-  if (channel.is_plain()) return real::recvmsg(fd, &message, flags);
+  if (channel.is_plain()) return receive_plain(endpoint, message, flags);
   act_on_cancellation();
   channel.note_user(fd);
 
@@ -438,18 +465,22 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
           if (message.msg_control != nullptr && received == outcome.bytes) {
             message.msg_controllen = 0;
           }
+          if (received < wanted && !all && peek == Peek::no && channel.peer_is_leaving()) {
+            // What lies behind the cut belongs to the same read(2), if it is there.
+            flags |= MSG_DONTWAIT;
+            nonblocking = 1;
+            continue;
+          }
           if (received >= wanted || !all) {
-            if (!name_sender(endpoint, message)) return fail(EFAULT);
-            return static_cast<ssize_t>(received);
+            return named(endpoint, message, received);
           }
           continue;
         case Status::end_of_file:
           message.msg_flags = flags & MSG_CMSG_CLOEXEC;
           if (message.msg_control != nullptr) message.msg_controllen = 0;
-          message.msg_namelen = 0;
-          return static_cast<ssize_t>(received);
+          return named(endpoint, message, received);
         case Status::failed:
-          return received != 0 ? static_cast<ssize_t>(received) : fail(outcome.error);
+          return received != 0 ? named(endpoint, message, received) : fail(outcome.error);
         case Status::kernel:
           follow_mode(*endpoint);
           continue;
@@ -458,7 +489,7 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
       }
       if (nonblocking < 0) nonblocking = is_nonblocking(fd) ? 1 : 0;
       if (nonblocking == 1) {
-        return received != 0 ? static_cast<ssize_t>(received) : fail(EAGAIN);
+        return received != 0 ? named(endpoint, message, received) : fail(EAGAIN);
       }
       if (deadline == 0) {
         const std::uint64_t timeout =
@@ -469,26 +500,33 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
         case Wake::look_again:
           continue;
         case Wake::interrupted:
-          return received != 0 ? static_cast<ssize_t>(received) : fail(EINTR);
+          return received != 0 ? named(endpoint, message, received) : fail(EINTR);
         case Wake::timed_out:
-          return received != 0 ? static_cast<ssize_t>(received) : fail(EAGAIN);
+          return received != 0 ? named(endpoint, message, received) : fail(EAGAIN);
       }
     }
 
-    if (channel.is_plain() && received == 0) return real::recvmsg(fd, &message, flags);
+    if (channel.is_plain() && received == 0) return receive_plain(endpoint, message, flags);
     if (nonblocking < 0 && !channel.is_exclusive()) nonblocking = is_nonblocking(fd) ? 1 : 0;
     // With MSG_WAITALL the kernel itself waits for all of it: what it returns short was
     // interrupted.
     const bool by_kernel = channel.is_exclusive();
+    // A receive of nothing takes the descriptors of the next message all the same, and would leave
+    // the byte of an offer or a cut without its own: it only looks.
     const KernelReceive got =
-        receive_from_kernel(endpoint, message, rest, flags, nonblocking != 1, deadline);
-    if (got.bytes < 0) return received != 0 ? static_cast<ssize_t>(received) : -1;
+        receive_from_kernel(endpoint, message, rest, wanted == 0 ? flags | MSG_PEEK : flags,
+                            nonblocking != 1, deadline);
+    if (got.bytes < 0) return received != 0 ? named(endpoint, message, received) : -1;
     received += static_cast<std::size_t>(got.bytes);
     if (got.bytes == 0 && got.again) {
       if (rest_is_optional && !more_at_once(channel, fd)) return static_cast<ssize_t>(received);
       continue;
     }
-    if ((got.bytes != 0 || !got.again) && !name_sender(endpoint, message)) return fail(EFAULT);
+    if (received != 0 || got.named) {
+      if (!name_sender(endpoint, message)) return fail(EFAULT);
+    } else {
+      message.msg_namelen = 0;  // at the end there is no sender
+    }
     if (got.bytes == 0 || received >= wanted) return static_cast<ssize_t>(received);
     if (all && !got.again && by_kernel && got.bytes < static_cast<ssize_t>(total_size(rest))) {
       return static_cast<ssize_t>(received);
