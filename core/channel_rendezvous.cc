@@ -76,6 +76,11 @@ bool becomes_drained(int fd) noexcept {
   return false;
 }
 
+bool nothing_to_read(int fd) noexcept {
+  int unread = 0;
+  return sys::call(SYS_ioctl, fd, SIOCINQ, sys::word(&unread)) == 0 && unread == 0;
+}
+
 bool is_readable_now(int fd) noexcept {
   pollfd control{fd, POLLIN | POLLRDHUP, 0};
   const timespec now{0, 0};

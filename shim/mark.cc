@@ -30,10 +30,7 @@ bool make_marked_nonce(Nonce* nonce) noexcept {
   const int after = presence_descriptor().load(std::memory_order_acquire);
   if (before != after) {
     if (before >= 0) table.set(before, Slot());
-    if (after >= 0) {
-      table.set(after, Slot(Kind::hidden, nullptr));
-      table.note_highest(after);
-    }
+    if (after >= 0) hide_descriptor(presence_descriptor());
   }
   return made;
 }

@@ -402,6 +402,12 @@ ssize_t named(EndpointRef& endpoint, msghdr& message, std::size_t received) noex
   return static_cast<ssize_t>(received);
 }
 
+bool is_urgent(int fd) noexcept {
+  pollfd control{fd, POLLPRI, 0};
+  const timespec now{0, 0};
+  return sys::poll(&control, 1, &now) == 1 && (control.revents & POLLPRI) != 0;
+}
+
 ssize_t receive_plain(EndpointRef& endpoint, msghdr& message, int flags) {
   // The name of a client is its mark: as if it had none.
   if (message.msg_name == nullptr || endpoint.channel().role() == Role::client) {
@@ -449,6 +455,7 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
   std::uint64_t deadline = 0;
   int nonblocking = (flags & MSG_DONTWAIT) != 0 ? 1 : -1;  // -1: not asked yet
   bool rest_is_optional = false;
+  const std::size_t control_room = message.msg_control != nullptr ? message.msg_controllen : 0;
 
   for (;;) {
     fd = endpoint.fd();
@@ -465,8 +472,10 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
           if (message.msg_control != nullptr && received == outcome.bytes) {
             message.msg_controllen = 0;
           }
-          if (received < wanted && !all && peek == Peek::no && channel.peer_is_leaving()) {
-            // What lies behind the cut belongs to the same read(2), if it is there.
+          if (received < wanted && !all && peek == Peek::no && channel.peer_is_leaving() &&
+              !is_urgent(fd)) {
+            // What lies behind the cut belongs to the same read(2), if it is there. An urgent byte
+            // ends it (manage_oob() in the kernel's net/unix/af_unix.c).
             flags |= MSG_DONTWAIT;
             nonblocking = 1;
             continue;
@@ -513,10 +522,13 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
     const bool by_kernel = channel.is_exclusive();
     // A receive of nothing takes the descriptors of the next message all the same, and would leave
     // the byte of an offer or a cut without its own: it only looks.
+    message.msg_controllen = control_room;
     const KernelReceive got =
         receive_from_kernel(endpoint, message, rest, wanted == 0 ? flags | MSG_PEEK : flags,
                             nonblocking != 1, deadline);
-    if (got.bytes < 0) return received != 0 ? named(endpoint, message, received) : -1;
+    if (got.bytes < 0 && received == 0) return -1;
+    if (got.bytes < 0 || got.again) message.msg_controllen = 0;
+    if (got.bytes < 0) return named(endpoint, message, received);
     received += static_cast<std::size_t>(got.bytes);
     if (got.bytes == 0 && got.again) {
       if (rest_is_optional && !more_at_once(channel, fd)) return static_cast<ssize_t>(received);
@@ -527,7 +539,10 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
     } else {
       message.msg_namelen = 0;  // at the end there is no sender
     }
-    if (got.bytes == 0 || received >= wanted) return static_cast<ssize_t>(received);
+    // A message with ancillary data ends the read that brings it (unix_stream_read_generic()).
+    if (got.bytes == 0 || received >= wanted || message.msg_controllen != 0) {
+      return static_cast<ssize_t>(received);
+    }
     if (all && !got.again && by_kernel && got.bytes < static_cast<ssize_t>(total_size(rest))) {
       return static_cast<ssize_t>(received);
     }
