@@ -161,6 +161,8 @@ class Channel {
   bool may_receive() const noexcept;
   bool may_send() const noexcept;
   std::uint32_t peer_cpu() const noexcept;
+  // Would a message of so many bytes go whole, without waiting?
+  bool has_room(int fd, std::size_t size) const noexcept;
 
   // POLLIN, POLLOUT, POLLRDHUP, POLLHUP, POLLERR as unix_poll() of the kernel would give, for the
   // directions that run in the ring; `socket_events` is the control socket's own answer, used for
@@ -220,9 +222,8 @@ class Channel {
   void set_phase(Phase phase) noexcept {
     side_->phase.store(static_cast<std::uint32_t>(phase), std::memory_order_release);
   }
-  void note_plain() noexcept;
+  void note_plain(int fd) noexcept;
   bool readable_bytes(std::uint64_t tail, std::uint64_t* available) noexcept;
-  bool has_space() noexcept;
   Outcome at_end_of_ring(int fd) noexcept;
   void publish_tail(int fd, std::uint64_t tail, std::uint64_t head) noexcept;
   bool publish_head(int fd, std::uint64_t head) noexcept;
@@ -240,7 +241,7 @@ class Channel {
   void accept_offer(int fd, int segment) noexcept;
   bool make_offer(int fd) noexcept;
   void postpone() noexcept;
-  void note_calm() noexcept;
+  void note_calm(int fd) noexcept;
   void receive_from_ring_now() noexcept;
   bool inspect_truncated(int fd, const msghdr& message, std::size_t received) noexcept;
   // What may lie on the socket before a cut to the ring: nothing; nothing, if need be after a
@@ -248,7 +249,7 @@ class Channel {
   enum class Queue { drained, draining, any };
   bool cut_to_ring(int fd, Queue queue) noexcept;
   bool leave_ring_locked(int fd, Leave how) noexcept;
-  void stay_in_kernel() noexcept;
+  void stay_in_kernel(int fd) noexcept;
   void withdraw() noexcept;
   void hand_over(int fd) noexcept;
   void mark_broken() noexcept;

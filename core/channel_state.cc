@@ -67,7 +67,7 @@ short Channel::readiness(int fd, short socket_events) noexcept {
   auto& receiving = side_->receiving;
   const bool in_ring = receives_from_ring();
   const bool out_ring = sends_to_ring();
-  if (in_ring && (socket_events & (POLLIN | POLLHUP)) != 0) {
+  if (in_ring && ((socket_events & (POLLIN | POLLHUP)) != 0 || peer_is_leaving())) {
     LockScope lock(receiving.lock, is_exclusive());
     if (lock.hold() != Hold::nested && receives_from_ring()) look_at_socket(fd, false);
   }
@@ -158,6 +158,20 @@ std::uint64_t Channel::bytes_unread() const noexcept {
   }
   const std::uint64_t used = side_->sending.head.load(relaxed) - out().consumer.tail.load(acquire);
   return used <= view_.capacity ? used : 0;
+}
+
+bool Channel::has_room(int fd, std::size_t size) const noexcept {
+  if (sends_to_ring()) {
+    const std::uint64_t used =
+        side_->sending.head.load(relaxed) - out().consumer.tail.load(acquire);
+    return used <= view_.capacity && view_.capacity - used >= size;
+  }
+  // sock_alloc_send_pskb(): a message may go beyond the limit, one that has reached it waits.
+  int used = 0;
+  int limit = 0;
+  socklen_t length = sizeof limit;
+  return sys::call(SYS_ioctl, fd, SIOCOUTQ, sys::word(&used)) == 0 &&
+         sys::getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &limit, &length) == 0 && used < limit;
 }
 
 std::uint64_t Channel::head_seen() const noexcept { return in().producer.head.load(relaxed); }

@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 
 #include "core/sys.h"
+#include "shim/call_signal.h"
 #include "shim/descriptor_table.h"
 #include "shim/real.h"
 #include "shim/stream_io.h"
@@ -51,6 +53,38 @@ bool is_pipe(int fd) noexcept {
   return real::fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
 }
 
+// poll(2) for one event. False with errno: EAGAIN if it may not wait, EINTR if a handler wants
+// that.
+bool wait_for(int fd, short event, bool patient) {
+  for (;;) {
+    pollfd look{fd, event, 0};
+    const int ready = ::poll(&look, 1, patient ? -1 : 0);
+    if (ready > 0) return true;
+    if (ready == 0) errno = EAGAIN;
+    if (ready == 0 || errno != EINTR || !every_handler_restarts()) return false;
+  }
+}
+
+// Waits until the connection takes `size` bytes. Whether to wait is up to O_NONBLOCK,
+// SPLICE_F_NONBLOCK is about the pipe (splice_to_socket() in the kernel's fs/splice.c). False with
+// errno and, as that says, SIGPIPE: what is in the pipe stays there.
+bool wait_for_room(EndpointRef& to, int number, size_t size) {
+  constexpr int kLookMs = 100;  // a socket that is shut and full is not writable
+  for (;;) {
+    const msghdr nothing{};
+    if (send_stream(to, nothing, MSG_DONTWAIT) < 0) return false;
+    if (to.channel().has_room(to.fd(), size)) return true;
+    if (is_nonblocking(to.fd())) {
+      errno = EAGAIN;
+      return false;
+    }
+    pollfd room{number, POLLOUT, 0};
+    if (::poll(&room, 1, kLookMs) < 0 && (errno != EINTR || !every_handler_restarts())) {
+      return false;
+    }
+  }
+}
+
 template <class Function>
 ssize_t do_sendfile(Function function, int out, int in, off_t* offset, size_t count) {
   in = table.kernel_fd(in);
@@ -81,8 +115,8 @@ TSSX_INTERPOSED ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out
   const int kernel_in = from ? from.fd() : in;
   const int kernel_out = to ? to.fd() : out;
   // With no pipe at either end, the kernel refuses and moves nothing.
-  if ((!from || from.channel().is_plain() || !is_pipe(kernel_out)) &&
-      (!to || to.channel().is_plain() || !is_pipe(kernel_in))) {
+  if (size == 0 || ((!from || from.channel().is_plain() || !is_pipe(kernel_out)) &&
+                    (!to || to.channel().is_plain() || !is_pipe(kernel_in)))) {
     return real::splice(kernel_in, in_offset, kernel_out, out_offset, size, flags);
   }
   // The other end is ours: copy.
@@ -110,18 +144,12 @@ TSSX_INTERPOSED ssize_t splice(int in, off64_t* in_offset, int out, off64_t* out
     return real::write(out, buffer, static_cast<size_t>(got));
   }
   // What is out of the pipe has to be delivered, however long that takes (docs/limitations.md). So
-  // nothing is taken before there is room: a writable connection takes all of our buffer, in the
-  // ring (half of it) as in the kernel, unless somebody else writes at the same time. Whether to
-  // wait for room is up to O_NONBLOCK, SPLICE_F_NONBLOCK is about the pipe (splice_to_socket() in
-  // the kernel's fs/splice.c).
-  const long status = sys::fcntl(to.fd(), F_GETFL);
-  const bool waits = status < 0 || (status & O_NONBLOCK) == 0;
-  pollfd room{out, POLLOUT, 0};
-  pollfd pipe{in, POLLIN, 0};
-  const int ready = ::poll(&room, 1, waits ? -1 : 0);
-  if (ready < 0) return -1;
-  if (ready == 0 || ((flags & SPLICE_F_NONBLOCK) != 0 && real::poll(&pipe, 1, 0) == 0)) {
-    errno = EAGAIN;
+  // nothing is taken before there is room for our buffer: only somebody else who writes at the same
+  // time can use that up.
+  const bool patient = (flags & SPLICE_F_NONBLOCK) == 0 && !is_nonblocking(in);
+  if (!wait_for(in, POLLIN, patient)) return -1;
+  int filled = 0;  // 0: the writers are gone
+  if (real::ioctl(in, FIONREAD, &filled) == 0 && filled != 0 && !wait_for_room(to, out, want)) {
     return -1;
   }
   const ssize_t got = real::read(in, buffer, want);
