@@ -62,13 +62,20 @@ bool Channel::is_exclusive() const noexcept {
   return __libc_single_threaded != 0 && side_->holders.load(relaxed) == 1;
 }
 
-void Channel::note_plain() noexcept {
+void Channel::note_plain(int fd) noexcept {
   if (phase() != Phase::retired || receives_from_ring() || sends_to_ring()) return;
   if (view_.page != nullptr && phase() == Phase::retired) {
     // Established once: plain when the peer's direction will not move (again) either.
     const bool peer_stays = side_->receiving.cut.load(relaxed) != 0 ||
                             (in().producer.flags.load(acquire) & kStays) != 0;
     if (side_->sending.left.load(relaxed) == 0 || !peer_stays) return;
+    // Who froze sent a last message before it said that it stays (leave_for_good()).
+    if ((out().data_wait.word.load(acquire) & kFrozen) != 0 && !nothing_to_read(fd)) return;
+    // Nor does a message of ours lie unread, of which the socket would tell a reset if the peer
+    // closed. Queue first: a close shuts the socket down before it empties the queue.
+    if (!kernel_queue_is_empty(fd)) return;
+    poll_hang_up(fd);
+    if (side_->state.hung_up.load(relaxed) != 0) return;
   }
   side_->state.plain.store(1, release);
 }

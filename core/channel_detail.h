@@ -82,6 +82,11 @@ inline void close_all(const Descriptors& found) noexcept {
   for (std::size_t i = 0; i < found.count; ++i) sys::close(found.fds[i]);
 }
 
+inline bool nothing_to_read(int fd) noexcept {
+  int unread = 0;
+  return sys::call(SYS_ioctl, fd, SIOCINQ, sys::word(&unread)) == 0 && unread == 0;
+}
+
 inline bool kernel_queue_is_empty(int fd) noexcept {
   int unread = 0;
   return sys::call(SYS_ioctl, fd, SIOCOUTQ, sys::word(&unread)) == 0 && unread == 0;

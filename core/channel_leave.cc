@@ -41,16 +41,16 @@ void Channel::finish_cut(int fd) noexcept {
   side_->receiving.mode.store(word_of(Mode::kernel), release);
   in().consumer.mode.store(word_of(Mode::kernel), relaxed);
   // Our own direction follows with our next send, which sees kWantKernel.
-  note_plain();
+  note_plain(fd);
 }
 
 // --- we leave ---
 
 // From here on this direction stays with the kernel, and the peer knows.
-void Channel::stay_in_kernel() noexcept {
+void Channel::stay_in_kernel(int fd) noexcept {
   out().producer.flags.fetch_or(kStays, seq_cst);
   set_phase(Phase::retired);
-  note_plain();
+  note_plain(fd);
 }
 
 bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
@@ -63,7 +63,7 @@ bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
     sending.left.store(1, relaxed);
     sending.bytes_at_cut = ~std::uint64_t{0};
     in().data_wait.word.fetch_or(kWantKernel, seq_cst);
-    if (how == Leave::for_good) stay_in_kernel();
+    if (how == Leave::for_good) stay_in_kernel(fd);
     return true;
   }
   // We interrupted publish_head() in a handler: its bytes are complete, and come before ours.
@@ -138,7 +138,7 @@ void Channel::finish_leaving(int fd, Leave how) noexcept {
   sending.calm = 0;
   sending.mode.store(word_of(Mode::kernel), release);
   if (sending.fin.load(relaxed) != 0) sys::call(SYS_shutdown, fd, SHUT_WR);
-  if (how == Leave::for_good) stay_in_kernel();
+  if (how == Leave::for_good) stay_in_kernel(fd);
 }
 
 // A connection that has not moved: what is under way of ours is taken out.
@@ -146,7 +146,7 @@ void Channel::refuse(int fd) noexcept {
   const bool candidate = phase() == Phase::candidate;
   set_phase(Phase::retired);  // an offer that is in front of the queue is dropped
   if (role_ == Role::server) {
-    note_plain();
+    note_plain(fd);
     return;
   }
   settle_locked(fd, Notices::take_all);
@@ -224,12 +224,18 @@ void Channel::leave_for_good(int fd) noexcept {
   } else if (resend) {
     send_token(fd, TokenKind::to_kernel, nonce_);
   }
+  // An end that was told in the ring: the peer need not do anything more, by which it would tell it
+  // here. To the kernel our SHUT_RD is the peer's SHUT_WR (unix_shutdown()).
+  if (resend && (in().producer.flags.load(seq_cst) & kFin) != 0 &&
+      in().producer.head.load(acquire) == receiving.tail.load(relaxed)) {
+    sys::call(SYS_shutdown, fd, SHUT_RD);
+  }
   receiving.cut.store(1, relaxed);
   receiving.mode.store(word_of(Mode::kernel), release);
   in().consumer.mode.store(word_of(Mode::kernel), relaxed);
   side_->sending.left.store(1, relaxed);
   side_->sending.mode.store(word_of(Mode::kernel), release);
-  stay_in_kernel();
+  stay_in_kernel(fd);
   side_->state.plain.store(1, release);
 }
 
@@ -254,7 +260,7 @@ void Channel::retire(int fd) noexcept {
   } else {
     // A client is not plain yet: it has to drop the offer that may be under way.
     set_phase(Phase::retired);
-    if (role_ == Role::server) note_plain();
+    if (role_ == Role::server) note_plain(fd);
   }
 }
 
@@ -270,7 +276,13 @@ void Channel::shutdown(int fd, bool reading, bool writing) noexcept {
     side_->sending.fin.store(1, relaxed);
     // release: after the last head; then as after any publication, tell a sleeper.
     out().producer.flags.fetch_or(kFin, seq_cst);
-    if ((out().data_wait.word.load(relaxed) & kWaiting) != 0) ring_for_data(fd);
+    // Against leave_for_good(): one of the two sees the other.
+    const std::uint32_t word = out().data_wait.word.load(seq_cst);
+    if (sends_to_ring() && (word & kFrozen) != 0) {
+      resend_by_kernel(fd);
+    } else if ((word & kWaiting) != 0) {
+      ring_for_data(fd);
+    }
   }
   if (reading) {
     {

@@ -76,11 +76,6 @@ bool becomes_drained(int fd) noexcept {
   return false;
 }
 
-bool nothing_to_read(int fd) noexcept {
-  int unread = 0;
-  return sys::call(SYS_ioctl, fd, SIOCINQ, sys::word(&unread)) == 0 && unread == 0;
-}
-
 bool is_readable_now(int fd) noexcept {
   pollfd control{fd, POLLIN | POLLRDHUP, 0};
   const timespec now{0, 0};
@@ -95,6 +90,13 @@ void blank(const msghdr& message, std::size_t position) noexcept {
   // It was written to a moment ago; who unmaps it meanwhile loses nothing.
   static_cast<void>(
       copy_to_application(static_cast<char*>(message.msg_iov[i].iov_base) + position, &nothing, 1));
+}
+
+// RCV_SHUTDOWN of the socket (unix_poll()): by our own shutdown(), where the peer has not said so.
+bool is_shut_for_reading(int fd) noexcept {
+  pollfd control{fd, POLLRDHUP, 0};
+  const timespec now{0, 0};
+  return sys::poll(&control, 1, &now) == 1 && (control.revents & POLLHUP) == 0;
 }
 
 std::uint64_t capacity_for(int fd) noexcept {
@@ -131,7 +133,7 @@ bool Channel::make_offer(int fd) noexcept {
   }
   if (!is_present(nonce_)) {
     set_phase(Phase::retired);
-    note_plain();
+    note_plain(fd);
     return false;
   }
   if (!becomes_drained(fd)) {
@@ -185,14 +187,14 @@ void Channel::accept_offer(int fd, int segment) noexcept {
   if (!set_up.entered() || side_->holders.load(acquire) != 1 ||
       side_->sending.fin.load(relaxed) != 0 || needs_kernel(fd)) {
     set_phase(Phase::retired);
-    note_plain();
+    note_plain(fd);
     return;
   }
   Result<SegmentView> mapped = map_segment(segment, nonce_);
   if (!mapped || mapped.value().capacity < capacity_for(fd)) {
     if (mapped) unmap_segment(mapped.value());
     set_phase(Phase::retired);
-    note_plain();
+    note_plain(fd);
     return;
   }
   SegmentPage* page = mapped.value().page;
@@ -205,7 +207,7 @@ void Channel::accept_offer(int fd, int segment) noexcept {
           none, static_cast<std::uint32_t>(Answer::accepted), std::memory_order_acq_rel)) {
     unmap_segment(mapped.value());
     set_phase(Phase::retired);
-    note_plain();
+    note_plain(fd);
     return;
   }
   view_ = mapped.value();
@@ -255,7 +257,7 @@ bool Channel::before_kernel_send(int fd) noexcept {
   if (sends_to_ring()) return true;
   if (lock.hold() != Hold::nested && side_->state.plain.load(relaxed) == 0) {
     ++sending.calls;
-    note_calm();
+    note_calm(fd);
     const bool due = sending.calls >= sending.next_attempt;
     if (role_ == Role::server && phase() == Phase::candidate && due &&
         (sending.calls >= kOfferAfterCalls || sending.kernel_bytes >= kOfferAfterBytes)) {
@@ -287,15 +289,17 @@ bool Channel::before_ancillary_send() noexcept {
 // This direction stepped aside for a while (step_aside(), here or there), and the other one
 // followed if the peer has sent anything since. When it has been calm for long enough they may come
 // back, each with a cut of its own. Called with the sending lock.
-void Channel::note_calm() noexcept {
+void Channel::note_calm(int fd) noexcept {
   auto& sending = side_->sending;
   auto& receiving = side_->receiving;
+  // Where a message of ours was unread when the direction left for good.
+  if (phase() == Phase::retired && view_.page != nullptr) note_plain(fd);
   if (sending.left.load(relaxed) == 0 || phase() != Phase::established || sends_to_ring()) return;
   if ((in().producer.flags.load(acquire) & kStays) != 0) {
     // The peer will not come back, so neither do we.
     out().producer.flags.fetch_or(kStays, release);
     set_phase(Phase::retired);
-    note_plain();
+    note_plain(fd);
     return;
   }
   if (++sending.calm < kReturnAfterCalls << std::min(sending.returns, kMaxReturnDoublings)) return;
@@ -327,7 +331,7 @@ void Channel::note_receive(int fd) noexcept {
   auto& sending = side_->sending;
   if (!candidate && sending.left.load(relaxed) == 0) return;
   if (!sending.lock.try_acquire()) return;
-  note_calm();
+  note_calm(fd);
   if (phase() == Phase::candidate && ++sending.calls >= kOfferAloneAfterCalls &&
       sending.calls >= sending.next_attempt) {
     make_offer(fd);
@@ -458,6 +462,10 @@ std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek
             break;
           case Notice::to_ring:
             receive_from_ring_now();
+            // shutdown(SHUT_RD) came before the cut, when the connection was not known to have
+            // moved.
+            if (receives_from_ring() && !peer_is_leaving() && is_shut_for_reading(fd))
+              receiving.shut.store(1, relaxed);
             break;
           case Notice::to_kernel:
             // Its direction is here already: what it says is that it reads the socket from now on.
@@ -472,7 +480,7 @@ std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek
         LockScope lock(side_->sending.lock, is_exclusive());
         if (lock.hold() != Hold::nested) cut_to_ring(fd, Queue::drained);
       }
-      note_plain();
+      note_plain(fd);
     }
   }
   if (peek == Peek::no) {
@@ -480,7 +488,7 @@ std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek
     if (role_ == Role::client && phase() == Phase::candidate &&
         receiving.kernel_bytes >= kOfferWindow + kOfferAfterBytes) {
       set_phase(Phase::retired);
-      note_plain();
+      note_plain(fd);
     }
   }
   return received;

@@ -1,6 +1,7 @@
 #include "shim/stream_io.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <signal.h>
 #include <sys/un.h>
 
@@ -373,6 +374,11 @@ bool more_at_once(Channel& channel, int fd) noexcept {
   return sys::poll(&control, 1, &now) == 1 && (control.revents & POLLIN) != 0;
 }
 
+bool is_at_mark(int fd) noexcept {
+  int mark = 0;
+  return sys::call(SYS_ioctl, fd, SIOCATMARK, sys::word(&mark)) == 0 && mark != 0;
+}
+
 // recvmsg(2) on a stream tells the sender's name if it has one: a server's, where a marked client
 // has none (unix_stream_read_generic(), unix_copy_addr()). False if there is no memory for it.
 bool name_sender(EndpointRef& endpoint, msghdr& message) noexcept {
@@ -481,7 +487,8 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
             continue;
           }
           if (received >= wanted || !all) {
-            return named(endpoint, message, received);
+            if (!name_sender(endpoint, message)) return fail(EFAULT);
+            return static_cast<ssize_t>(received);
           }
           continue;
         case Status::end_of_file:
@@ -516,6 +523,8 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
     }
 
     if (channel.is_plain() && received == 0) return receive_plain(endpoint, message, flags);
+    // A receive that has something ends before an urgent byte (manage_oob()).
+    if (received != 0 && is_at_mark(fd)) return named(endpoint, message, received);
     if (nonblocking < 0 && !channel.is_exclusive()) nonblocking = is_nonblocking(fd) ? 1 : 0;
     // With MSG_WAITALL the kernel itself waits for all of it: what it returns short was
     // interrupted.
