@@ -69,8 +69,11 @@ void Channel::note_plain(int fd) noexcept {
     const bool peer_stays = side_->receiving.cut.load(relaxed) != 0 ||
                             (in().producer.flags.load(acquire) & kStays) != 0;
     if (side_->sending.left.load(relaxed) == 0 || !peer_stays) return;
-    // Who froze sent a last message before it said that it stays (leave_for_good()).
-    if ((out().data_wait.word.load(acquire) & kFrozen) != 0 && !nothing_to_read(fd)) return;
+    // The peer's messages come before it says that it stays. Its cut is the last of them, unless it
+    // froze (leave_for_good()).
+    const bool cut = side_->receiving.cut.load(relaxed) != 0;
+    const bool frozen = (out().data_wait.word.load(acquire) & kFrozen) != 0;
+    if ((!cut || frozen) && !nothing_to_read(fd)) return;
     // Nor does a message of ours lie unread, of which the socket would tell a reset if the peer
     // closed. Queue first: a close shuts the socket down before it empties the queue.
     if (!kernel_queue_is_empty(fd)) return;

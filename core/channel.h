@@ -92,6 +92,10 @@ class Channel {
     return phase() == Phase::retired && !receives_from_ring() && !sends_to_ring() &&
            side_->sending.left.load(std::memory_order_relaxed) == 0;
   }
+  // By the kernel, and no cut to the ring will come; but a message of ours may lie on the socket.
+  bool stays_in_kernel() const noexcept {
+    return phase() == Phase::retired && !receives_from_ring() && !sends_to_ring();
+  }
   Role role() const noexcept { return role_; }
   const Nonce& nonce() const noexcept { return nonce_; }
   Side& side() noexcept { return *side_; }
@@ -232,6 +236,7 @@ class Channel {
   bool send_bell(int fd) noexcept;
   void note_cut(int fd) noexcept;
   void answer_freeze(int fd) noexcept;
+  bool shutdown_both(int fd) noexcept;
   void refuse(int fd) noexcept;
   void resend_by_kernel(int fd) noexcept;
   // For as long as it takes, or for good?

@@ -266,7 +266,24 @@ void Channel::retire(int fd) noexcept {
 
 // --- half of it: shutdown(2) ---
 
+// Both at once, as a sleeper of the peer's is to see it: by the kernel. False if our direction
+// can't go back there at the moment.
+bool Channel::shutdown_both(int fd) noexcept {
+  LockScope reading(side_->receiving.lock, is_exclusive());
+  LockScope writing(side_->sending.lock, is_exclusive());
+  if (view_.page == nullptr) return false;
+  leave_ring_locked(fd, Leave::for_good);
+  if (sends_to_ring()) return false;
+  side_->receiving.shut.store(1, relaxed);
+  in().data_wait.word.fetch_or(kShut, seq_cst);
+  side_->sending.fin.store(1, relaxed);
+  out().producer.flags.fetch_or(kFin, seq_cst);
+  sys::call(SYS_shutdown, fd, SHUT_RDWR);
+  return true;
+}
+
 void Channel::shutdown(int fd, bool reading, bool writing) noexcept {
+  if (reading && writing && shutdown_both(fd)) return;
   if (writing) {
     LockScope lock(side_->sending.lock, is_exclusive());
     if (sends_to_ring() && (out().data_wait.word.load(acquire) & kFrozen) != 0) {

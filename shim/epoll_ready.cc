@@ -81,6 +81,8 @@ std::uint32_t EpollSet::look_at_endpoint(Member& member, bool report) noexcept {
   std::uint64_t tail = 0;
   if (channel.is_established()) {
     const bool by_socket = !channel.receives_from_ring() || !channel.sends_to_ring();
+    // Behind the cut the socket brings bytes while the ring still holds some.
+    const bool edge_by_socket = by_socket || channel.peer_is_leaving();
     std::uint32_t socket_events = member.socket_events & kEnds;
     // The urgent byte travels by the socket alone, also while the ring still has data before it.
     const bool urgent = !by_socket && (member.socket_events & EPOLLPRI) != 0;
@@ -115,7 +117,7 @@ std::uint32_t EpollSet::look_at_endpoint(Member& member, bool report) noexcept {
         static_cast<unsigned short>(channel.readiness(fd, static_cast<short>(socket_events))));
     edge = edge || head != member.seen_head ||
            (tail != member.seen_tail && (state & kWritable) != 0) ||
-           (member.kernel_edge && (by_socket || urgent));
+           (member.kernel_edge && (edge_by_socket || urgent));
   } else {
     edge = edge || member.kernel_edge;
   }

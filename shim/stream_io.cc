@@ -285,7 +285,7 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
 
   // Where nothing but an offer to be dropped can come any more, the mode can't change under us.
   const bool retired = channel.is_retired();
-  const bool exclusive = channel.is_exclusive() || retired;
+  const bool exclusive = channel.is_exclusive() || channel.stays_in_kernel();
   ssize_t got = 0;
   bool notice = false;
   const Peek peek = (flags & MSG_PEEK) != 0 ? Peek::yes : Peek::no;
