@@ -188,6 +188,8 @@ class Channel {
   // --- control ---
 
   void shutdown(int fd, bool reading, bool writing) noexcept;
+  // The control socket was shut down already: the peer is to know that it isn't closed.
+  void note_shutdown(bool reading, bool writing) noexcept;
   // Takes both directions back to the kernel, in order and without loss. False if the peer's queue
   // is full at the moment: try again.
   bool leave_ring(int fd) noexcept;

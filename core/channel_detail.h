@@ -4,6 +4,7 @@
 #pragma once
 
 #include <linux/sockios.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -85,6 +86,13 @@ inline void close_all(const Descriptors& found) noexcept {
 inline bool nothing_to_read(int fd) noexcept {
   int unread = 0;
   return sys::call(SYS_ioctl, fd, SIOCINQ, sys::word(&unread)) == 0 && unread == 0;
+}
+
+// RCV_SHUTDOWN of the socket (unix_poll()): by our own shutdown(), or by the peer's.
+inline bool is_shut_for_reading(int fd) noexcept {
+  pollfd control{fd, POLLRDHUP, 0};
+  const timespec now{0, 0};
+  return sys::poll(&control, 1, &now) == 1 && (control.revents & POLLRDHUP) != 0;
 }
 
 inline bool kernel_queue_is_empty(int fd) noexcept {

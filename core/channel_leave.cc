@@ -60,8 +60,7 @@ bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
   if ((in().producer.flags.load(acquire) & kStays) != 0) how = Leave::for_good;
   if (!sends_to_ring()) {
     // No byte of ours is in the ring, so no cut is needed: the peer reads on where it reads.
-    sending.left.store(1, relaxed);
-    sending.bytes_at_cut = ~std::uint64_t{0};
+    if (sending.left.exchange(1, relaxed) == 0) sending.bytes_at_cut = ~std::uint64_t{0};
     in().data_wait.word.fetch_or(kWantKernel, seq_cst);
     if (how == Leave::for_good) stay_in_kernel(fd);
     return true;
@@ -280,6 +279,19 @@ bool Channel::shutdown_both(int fd) noexcept {
   out().producer.flags.fetch_or(kFin, seq_cst);
   sys::call(SYS_shutdown, fd, SHUT_RDWR);
   return true;
+}
+
+// shutdown(2) by the kernel alone.
+void Channel::note_shutdown(bool reading, bool writing) noexcept {
+  if (view_.page == nullptr) return;
+  if (reading) {
+    side_->receiving.shut.store(1, relaxed);
+    in().data_wait.word.fetch_or(kShut, seq_cst);
+  }
+  if (writing) {
+    side_->sending.fin.store(1, relaxed);
+    out().producer.flags.fetch_or(kFin, seq_cst);
+  }
 }
 
 void Channel::shutdown(int fd, bool reading, bool writing) noexcept {

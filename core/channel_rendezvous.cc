@@ -92,13 +92,6 @@ void blank(const msghdr& message, std::size_t position) noexcept {
       copy_to_application(static_cast<char*>(message.msg_iov[i].iov_base) + position, &nothing, 1));
 }
 
-// RCV_SHUTDOWN of the socket (unix_poll()): by our own shutdown(), where the peer has not said so.
-bool is_shut_for_reading(int fd) noexcept {
-  pollfd control{fd, POLLRDHUP, 0};
-  const timespec now{0, 0};
-  return sys::poll(&control, 1, &now) == 1 && (control.revents & POLLHUP) == 0;
-}
-
 std::uint64_t capacity_for(int fd) noexcept {
   int bytes = 0;
   socklen_t length = sizeof bytes;
@@ -464,7 +457,8 @@ std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek
             receive_from_ring_now();
             // shutdown(SHUT_RD) came before the cut, when the connection was not known to have
             // moved.
-            if (receives_from_ring() && !peer_is_leaving() && is_shut_for_reading(fd))
+            if (receives_from_ring() && !peer_is_leaving() &&
+                side_->state.hung_up.load(relaxed) == 0 && is_shut_for_reading(fd))
               receiving.shut.store(1, relaxed);
             break;
           case Notice::to_kernel:

@@ -82,10 +82,9 @@ short Channel::readiness(int fd, short socket_events) noexcept {
   const bool broken = side_->state.broken.load(relaxed) != 0;
   const bool hung_up = side_->state.hung_up.load(acquire) != 0 || broken;
   const std::uint32_t flags = in().producer.flags.load(acquire);
-  // Of a direction that is on its way back the socket tells the end.
-  const bool receive_ends = hung_up ||
-                            (receives_from_ring() && !peer_is_leaving() && (flags & kFin) != 0) ||
-                            receiving.shut.load(relaxed) != 0;
+  bool ended = receives_from_ring() && (flags & kFin) != 0;
+  if (ended && peer_is_leaving()) ended = is_shut_for_reading(fd);  // behind its last bytes
+  const bool receive_ends = hung_up || ended || receiving.shut.load(relaxed) != 0;
   const bool send_ends = hung_up || side_->sending.fin.load(relaxed) != 0 ||
                          (sends_to_ring() && (out().data_wait.word.load(relaxed) & kShut) != 0);
   if (receives_from_ring()) {
@@ -102,6 +101,10 @@ short Channel::readiness(int fd, short socket_events) noexcept {
       pollfd control{fd, POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLRDHUP | POLLPRI, 0};
       const timespec now{0, 0};
       socket_events = sys::poll(&control, 1, &now) == 1 ? control.revents : short{0};
+      if ((socket_events & kReadable) != 0 && (socket_events & (POLLHUP | POLLRDHUP)) == 0 &&
+          !settle(fd)) {
+        socket_events = static_cast<short>(socket_events & ~kReadable);
+      }
     }
     events |= socket_events & (kReadable | POLLRDHUP | POLLHUP);
     if ((socket_events & POLLHUP) != 0) side_->state.hung_up.store(1, release);

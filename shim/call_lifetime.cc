@@ -191,12 +191,12 @@ TSSX_INTERPOSED int shutdown(int fd, int how) noexcept {
   real::ensure();
   if (EndpointRef endpoint(fd); endpoint) {
     Channel& channel = endpoint.channel();
-    if (channel.is_plain() || how < SHUT_RD || how > SHUT_RDWR) {
-      return real::shutdown(endpoint.fd(), how);
-    }
-    if (!channel.is_established()) {
-      channel.retire(endpoint.fd());
-      if (!channel.is_established()) return real::shutdown(endpoint.fd(), how);
+    if (how < SHUT_RD || how > SHUT_RDWR) return real::shutdown(endpoint.fd(), how);
+    if (!channel.is_plain() && !channel.is_established()) channel.retire(endpoint.fd());
+    if (channel.is_plain() || !channel.is_established()) {
+      const int result = real::shutdown(endpoint.fd(), how);
+      if (result == 0) channel.note_shutdown(how != SHUT_WR, how != SHUT_RD);
+      return result;
     }
     channel.poll_hang_up(endpoint.fd());
     channel.shutdown(endpoint.fd(), how != SHUT_WR, how != SHUT_RD);

@@ -26,6 +26,7 @@ struct Entry {
   EndpointRef endpoint;  // empty: the kernel answers for this descriptor
   EpollSetRef set;       // or, where not empty, for what is in this set
   bool established = false;
+  bool sends_to_ring = false;
   std::uint8_t armed = 0;
 };
 
@@ -59,6 +60,15 @@ class Scratch {
   T* data_ = nullptr;
   alignas(T) unsigned char inline_[kInline * sizeof(T)];
 };
+
+// POLLOUT of a direction that went back to the kernel after the socket was asked.
+short writable_now(int fd) noexcept {
+  constexpr short kWritable = POLLOUT | POLLWRNORM | POLLWRBAND;
+  pollfd control{fd, kWritable, 0};
+  const timespec now{0, 0};
+  return sys::poll(&control, 1, &now) == 1 ? static_cast<short>(control.revents & kWritable)
+                                           : short{0};
+}
 
 class Poll {
  public:
@@ -96,6 +106,7 @@ class Poll {
       Channel& channel = entry.endpoint.channel();
       kernel_[i].fd = entry.endpoint.fd();
       entry.established = channel.is_established();
+      entry.sends_to_ring = channel.sends_to_ring();
       if (!entry.established) {
         others_ = true;
         continue;
@@ -130,6 +141,9 @@ class Poll {
             (!channel.settle(fd) || channel.receives_from_ring())) {
           // Nothing but a message of ours: the application need not wake for it.
           events = static_cast<short>(events & ~(POLLIN | POLLRDNORM));
+        }
+        if (entry.sends_to_ring && !channel.sends_to_ring()) {
+          events = static_cast<short>(events | writable_now(fd));
         }
         if (!channel.is_plain() && channel.is_established()) {
           if (!entry.established) changed_ = true;

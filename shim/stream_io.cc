@@ -531,15 +531,17 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
     const bool by_kernel = channel.is_exclusive();
     // A receive of nothing takes the descriptors of the next message all the same, and would leave
     // the byte of an offer or a cut without its own: it only looks.
+    // Unless something of the application's is in front.
+    const int how = wanted == 0 && !channel.settle(fd) ? flags | MSG_PEEK : flags;
+    if (wanted == 0 && channel.receives_from_ring()) continue;
     message.msg_controllen = control_room;
     const KernelReceive got =
-        receive_from_kernel(endpoint, message, rest, wanted == 0 ? flags | MSG_PEEK : flags,
-                            nonblocking != 1, deadline);
-    if (got.bytes < 0 && received == 0) return -1;
-    if (got.bytes < 0 || got.again) message.msg_controllen = 0;
-    if (got.bytes < 0) return named(endpoint, message, received);
+        receive_from_kernel(endpoint, message, rest, how, nonblocking != 1, deadline);
+    if (got.bytes < 0 && received != 0) message.msg_controllen = 0;
+    if (got.bytes < 0) return received != 0 ? named(endpoint, message, received) : -1;
     received += static_cast<std::size_t>(got.bytes);
     if (got.bytes == 0 && got.again) {
+      if (received != 0) message.msg_controllen = 0;
       if (rest_is_optional && !more_at_once(channel, fd)) return static_cast<ssize_t>(received);
       continue;
     }

@@ -55,6 +55,14 @@ inline constexpr Exclusion kCountWhileMoving{"FIONREAD, while the connection mov
 inline constexpr Exclusion kLateCredentials{"SO_PASSCRED set after the connection may have moved",
                                             "not named yet"};
 
+// A registration in the kernel's set is made again when a connection moves.
+inline constexpr Exclusion kEdgeWhileMoving{"edges, while the connection moves",
+                                            "Edges, while moving"};
+
+// Only the kernel could give the new holder an error, and it knows nothing of the bytes.
+inline constexpr Exclusion kPassedReset{"a passed endpoint whose peer has closed",
+                                        "A reset and a passed connection"};
+
 // poll() of one endpoint by two entries, one of which finds that it has moved.
 inline constexpr Exclusion kTwiceInPoll{"an endpoint twice in one poll(), while it moves",
                                         "not named yet"};

@@ -296,6 +296,10 @@ Refusal Model::refuse_alone(const Step& step) const {
           (stream(sent.in).bytes() != 0 || stream(sent.in).uncertain)) {
         return kPassedUnread.what;
       }
+      if (sent.kind == Kind::kEndpoint && !connection(sent).cold && !is_held(sent.peer) &&
+          file(sent.peer).holders == 0) {
+        return kPassedReset.what;
+      }
     }
     if (step.op == Op::recvfd_) {
       // The new name must be what the model says it is.
@@ -396,6 +400,10 @@ Refusal Model::refuse_alone(const Step& step) const {
     case Op::epoll_wait_:
       if (step[1] < 0 || step[1] > 20) return "would wait too long";
       for (const Member& member : first->members) {
+        if ((member.events & EPOLLET) != 0 && file(member.file).kind == Kind::kEndpoint &&
+            !connection(file(member.file)).stable()) {
+          return kEdgeWhileMoving.what;
+        }
         if (const Refusal refusal =
                 refuse_interest(file(member.file), (member.events & EPOLLOUT) != 0)) {
           return refusal;
@@ -484,6 +492,8 @@ Refusal Model::refuse_send(const File& to, long bytes, int messages, long flags)
       reader.passed && !connection(to).stable() && !is_held(to.peer)) {
     return kResetWhileMoving.what;
   }
+  // It goes by the kernel, where there is room again.
+  if (out.full && (flags & MSG_OOB) != 0) return kCapacity.what;
   const bool waits = !to.nonblocking && (flags & MSG_DONTWAIT) == 0 && !to.send_limit;
   // A ring takes a message of up to 32 KiB whole or not at all.
   if (out.full && !waits && messages == 1 && bytes >= out.full_for && bytes <= 32768) return {};
@@ -501,9 +511,14 @@ Refusal Model::refuse_receive(const File& from, long bytes, long flags) const {
     }
   }
   if (in.uncertain && bytes > there) return kCapacity.what;
-  if ((flags & MSG_PEEK) != 0 && from.kind == Kind::kEndpoint && !connection(from).stable() &&
-      !in.queue.empty() && (in.uncertain || bytes > in.queue.front().bytes)) {
-    return kPeekWhileMoving.what;
+  if ((flags & MSG_PEEK) != 0 && from.kind == Kind::kEndpoint && !connection(from).stable()) {
+    // With its room filled it tells of the descriptors of later messages.
+    for (const Message& message : in.queue) {
+      if (message.file != -1) return kPeekWhileMoving.what;
+    }
+    if (!in.queue.empty() && (in.uncertain || bytes > in.queue.front().bytes)) {
+      return kPeekWhileMoving.what;
+    }
   }
   if (from.nonblocking || from.receive_limit || (flags & MSG_DONTWAIT) != 0) return {};
   if ((flags & MSG_OOB) != 0) return {};
@@ -593,8 +608,8 @@ Refusal Model::refuse_background(const Step& step) const {
         const File& one = file(file_of(step.actor, step[i]));
         if ((step[i + 1] & (POLLOUT | POLLWRNORM)) != 0) return "does not wait";
         if (one.kind != Kind::kEndpoint || stream(one.in).irregular || one.read_shut ||
-            one.write_shut || stream(one.in).bytes() != 0 || stream(one.in).ended ||
-            stream(one.out).refused) {
+            one.write_shut || stream(one.in).bytes() != 0 || stream(one.in).uncertain ||
+            stream(one.in).ended || stream(one.out).refused) {
           return "does not wait";
         }
       }
@@ -605,8 +620,8 @@ Refusal Model::refuse_background(const Step& step) const {
         const File& one = file(member.file);
         if ((member.events & (EPOLLOUT | EPOLLONESHOT)) != 0) return "does not wait";
         if (one.kind != Kind::kEndpoint || stream(one.in).irregular || one.read_shut ||
-            one.write_shut || stream(one.in).bytes() != 0 || stream(one.in).ended ||
-            stream(one.out).refused) {
+            one.write_shut || stream(one.in).bytes() != 0 || stream(one.in).uncertain ||
+            stream(one.in).ended || stream(one.out).refused) {
           return "does not wait";
         }
       }
