@@ -30,6 +30,7 @@ bool Channel::open(const ChannelOrigin& origin) noexcept {
   seen_tail_ = 0;
   last_hang_up_check_ = 0;
   bells_owed_.store(0, relaxed);
+  hold_is_locked_.store(false, relaxed);
   publishing_ = 0;
   writes_since_look_ = 0;
   offer_alone_ = false;
@@ -39,6 +40,7 @@ bool Channel::open(const ChannelOrigin& origin) noexcept {
 }
 
 void Channel::abandon() noexcept {
+  unlock_hold();
   const std::uint32_t left = side_->holders.fetch_sub(1, std::memory_order_acq_rel) - 1;
   if (view_.page == nullptr) return;
   view_.page->side[static_cast<std::size_t>(role_)].holders.store(left, relaxed);

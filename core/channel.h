@@ -1,9 +1,9 @@
 // One endpoint of a connection: two directions, each in the kernel or in a ring, and the way
 // between the two.
 //
-// Its parts: channel.cc (set-up and end, processes), channel_rendezvous.cc (the way to the ring),
-// channel_ring.cc (bytes), channel_wait.cc (bells and sleepers), channel_leave.cc (the way back),
-// channel_state.cc (answers to questions).
+// Its parts: channel.cc (set-up and end, processes), channel_hold.cc (processes that are gone),
+// channel_rendezvous.cc (the way to the ring), channel_ring.cc (bytes), channel_wait.cc (bells and
+// sleepers), channel_leave.cc (the way back), channel_state.cc (answers to questions).
 //
 // A Channel never blocks. Its calls try once and say what happened; whoever wants to wait arms it,
 // sleeps on the control socket, and tries again:
@@ -205,6 +205,14 @@ class Channel {
   void retire(int fd) noexcept;
   void prepare_fork() noexcept;  // counts the child as a holder
   void undo_fork() noexcept;
+  // Around a fork, in both processes: makes this process's hold one that the kernel knows of, so
+  // that the others learn of its end however it comes (exit, exec, a signal). See channel_hold.cc.
+  void lock_hold(int fd) noexcept;
+  void forget_lock() noexcept { hold_is_locked_.store(false, std::memory_order_relaxed); }
+  // Before a descriptor of the endpoint is closed, which ends the lock, and maybe not the hold.
+  void unlock_hold() noexcept {
+    if (hold_is_locked_.load(std::memory_order_relaxed)) drop_lock();
+  }
   // Called with every use: moves back to the kernel when processes use the endpoint in turn.
   void note_user(int fd) noexcept {
     if (side_->user.load(std::memory_order_relaxed) != process_id()) hand_over(fd);
@@ -259,6 +267,8 @@ class Channel {
   void stay_in_kernel(int fd) noexcept;
   void withdraw() noexcept;
   void hand_over(int fd) noexcept;
+  bool is_only_holder(int fd) noexcept;
+  void drop_lock() noexcept;
   void mark_broken() noexcept;
   bool due_for_hang_up_check() noexcept;
   Outcome end_or_reset() noexcept;
@@ -276,6 +286,7 @@ class Channel {
   std::uint64_t seen_tail_ = 0;  // of the outgoing ring; a private, never too large, copy
   std::atomic<std::uint64_t> last_hang_up_check_{0};
   std::atomic<std::uint32_t> bells_owed_{0};
+  std::atomic<bool> hold_is_locked_{false};
   volatile std::uint64_t publishing_ = 0;  // the head that publish_head() is about to publish
   std::uint32_t writes_since_look_ = 0;
   bool offer_alone_ = false;  // the offer is the only thing the client may leave unread

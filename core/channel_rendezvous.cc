@@ -115,8 +115,7 @@ void Channel::postpone() noexcept {
 bool Channel::make_offer(int fd) noexcept {
   auto& sending = side_->sending;
   const SetUpScope set_up;
-  if (!set_up.entered() || side_->holders.load(acquire) != 1 ||
-      sending.kernel_senders.load(relaxed) != 0) {
+  if (!set_up.entered() || !is_only_holder(fd) || sending.kernel_senders.load(relaxed) != 0) {
     postpone();
     return false;
   }
@@ -177,8 +176,8 @@ void Channel::accept_offer(int fd, int segment) noexcept {
   LockScope lock(side_->sending.lock, is_exclusive());
   if (role_ != Role::client || phase() != Phase::candidate || view_.page != nullptr) return;
   const SetUpScope set_up;
-  if (!set_up.entered() || side_->holders.load(acquire) != 1 ||
-      side_->sending.fin.load(relaxed) != 0 || needs_kernel(fd)) {
+  if (!set_up.entered() || !is_only_holder(fd) || side_->sending.fin.load(relaxed) != 0 ||
+      needs_kernel(fd)) {
     set_phase(Phase::retired);
     note_plain(fd);
     return;

@@ -29,6 +29,7 @@ struct Side {
   std::atomic<std::uint32_t> user;   // pid that used the endpoint last
   std::atomic<std::uint32_t> handovers;
   std::atomic<std::uint32_t> inherited;  // 1 once a fork has shared this page
+  std::atomic<std::uint32_t> locked;     // of the holders, those that Channel::lock_hold() counted
 
   struct alignas(kCacheLine) {
     RobustLock lock;

@@ -63,7 +63,10 @@ bool vacate(int fd) noexcept {
   for (int i = 0; i < table.ids_in_use(); ++i) {
     const int id = DescriptorTable::kFirstId - i;
     if (table.kernel_fd(id) != fd) continue;
-    if (EndpointRef endpoint(id); endpoint) keep_for_calls(*endpoint, fd, 1);
+    EndpointRef endpoint(id);
+    if (!endpoint) continue;
+    keep_for_calls(*endpoint, fd, 1);
+    endpoint.channel().unlock_hold();  // this number of its socket's is about to be closed
   }
   if (move_hidden(fd)) return true;
   errno = EMFILE;

@@ -130,6 +130,7 @@ void release_descriptor(int fd) noexcept {
     case Kind::endpoint:
     case Kind::marked: {
       auto* endpoint = slot.as<Endpoint>();
+      endpoint->channel.unlock_hold();
       if (drop_descriptor(*endpoint)) detach_endpoint(*endpoint);
       drop_reference(*endpoint);
       break;

@@ -32,9 +32,26 @@ void settle_fresh_sockets() noexcept {
 
 }  // namespace
 
+namespace {
+
+// Each process that will hold them; see core/channel_hold.cc.
+void lock_holds() noexcept {
+  const auto lock = [](int fd) {
+    const Slot slot = table.find(fd);
+    if (slot.kind() != Kind::endpoint) return;
+    if (EndpointRef endpoint(fd); endpoint) endpoint.channel().lock_hold(endpoint.fd());
+  };
+  const int end = table.highest();
+  for (int fd = 0; fd < end; ++fd) lock(fd);
+  for (int i = 0; i < table.ids_in_use(); ++i) lock(DescriptorTable::kFirstId - i);
+}
+
+}  // namespace
+
 void before_fork() noexcept {
   drop_marks();
   close_fork_gate();
+  lock_holds();
   lock_sets();
   endpoints.for_each([](Endpoint& endpoint) {
     if (endpoint.descriptors.load(std::memory_order_acquire) != 0) endpoint.channel.prepare_fork();
@@ -71,7 +88,9 @@ void after_fork_in_child() noexcept {
     endpoint.references.store(endpoint.descriptors.load(std::memory_order_relaxed),
                               std::memory_order_relaxed);
     new (&endpoint.members_lock) RobustLock();
+    endpoint.channel.forget_lock();
   });
+  lock_holds();
 }
 
 void give_up_connections() noexcept {
