@@ -6,9 +6,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
+#include <string_view>
 #include <thread>
+#include <vector>
 
 #include "tests/support/connection.h"
 #include "tests/support/io.h"
@@ -298,6 +302,59 @@ TEST_P(Fork, ChildThatLeavesByExitEndsItsShare) {
   mine_.reset();
   EXPECT_EQ(wait_for_exit(pid), 7);
   EXPECT_EQ(read_once(peer(), 100), "by exit");
+}
+
+TEST_P(Fork, ServesBesideProcessesThatTakeTheWholeCpu) {
+  std::vector<Child> hogs;
+  for (unsigned i = 0; i < std::thread::hardware_concurrency() + 1; ++i) {
+    hogs.emplace_back([] {
+      std::atomic<unsigned> turns{0};
+      for (;;) ++turns;
+    });
+  }
+  Child child([this] {
+    peer_.reset();
+    serve(mine(), 300);
+  });
+  mine_.reset();
+  ask(peer(), 300);
+  EXPECT_EQ(child.wait(), 0);
+}
+
+TEST_P(Fork, WithoutHandlersServes) {
+  std::fflush(nullptr);
+  const pid_t pid = ::_Fork();
+  ASSERT_NE(pid, -1);
+  if (pid == 0) {
+    guard_child();
+    ::close(peer_.get());
+    serve(mine(), 200);
+    ::_exit(HasFailure() ? 1 : 0);
+  }
+  mine_.reset();
+  ask(peer(), 200);
+  EXPECT_EQ(wait_for_exit(pid), 0);
+  EXPECT_EQ(read_once(peer(), 10), "");
+}
+
+TEST_P(Fork, SiblingGoesOnWhereAWriterWasKilled) {
+  // Large writes, so that the child is often killed in the middle of one.
+  Child writer([this] {
+    for (std::size_t done = 0;; done += 1U << 20U) write_all(mine(), pattern(done, 1U << 20U));
+  });
+  std::string got = read_exactly(peer(), 3'000'000);
+  writer.kill_and_wait();
+  std::thread reader([&] { got += read_to_end(peer()); });
+  const std::string last(100'000, '\0');
+  EXPECT_EQ(write_all(mine(), last), last.size());
+  EXPECT_EQ(write_all(mine(), "the end"), 7U);
+  mine_.reset();
+  reader.join();
+  ASSERT_GE(got.size(), 3'000'000 + last.size() + 7);
+  EXPECT_EQ(got.substr(got.size() - 7), "the end");
+  const std::size_t written = got.size() - 7 - last.size();
+  EXPECT_EQ(got.substr(written, last.size()), last);
+  EXPECT_TRUE(matches_pattern(std::string_view(got).substr(0, written), 0));
 }
 
 TEST_P(Fork, VforkAndExecLeaveTheConnectionAlone) {

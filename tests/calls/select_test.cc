@@ -23,6 +23,9 @@
 #include "tests/support/memory.h"
 #include "tests/support/signals.h"
 
+// What FD_SET() asks with -D_FORTIFY_SOURCE=2, in no header of its own.
+extern "C" long __fdelt_chk(long fd);
+
 namespace tssx_test {
 namespace {
 
@@ -366,6 +369,17 @@ TEST_P(Select, SeesThatAChildHasASmallerDescriptorTable) {
     EXPECT_TRUE(readable.is_untouched_behind());
   });
   EXPECT_EQ(child.wait(), 0);
+}
+
+TEST_P(Select, FortifiedSetsHoldTheNumber) {
+  ASSERT_EQ(write_all(peer(), "x"), 1U);
+  fd_set readable;
+  FD_ZERO(&readable);
+  auto* const words = reinterpret_cast<unsigned long*>(&readable);
+  words[__fdelt_chk(mine())] |= 1UL << (static_cast<unsigned>(mine()) % 64);
+  EXPECT_EQ(::select(limit(), &readable, nullptr, nullptr, nullptr), 1);
+  EXPECT_TRUE(FD_ISSET(mine(), &readable));
+  EXPECT_DEATH(__fdelt_chk(opaque(FD_SETSIZE)), "terminated");
 }
 
 TEST_P(Select, OfPselectWaitsForData) {

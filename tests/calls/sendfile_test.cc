@@ -44,6 +44,14 @@ TEST_P(SendFile, SendsFromAnOffsetAndLeavesThePosition) {
   EXPECT_TRUE(matches_pattern(read_exactly(peer(), 500), 1000));
 }
 
+TEST_P(SendFile, UnderIts64BitNameIsTheSame) {
+  const UniqueFd file = file_of(pattern(0, 5000));
+  off64_t offset = 1000;
+  EXPECT_EQ(::sendfile64(mine(), file.get(), &offset, 500), 500);
+  EXPECT_EQ(offset, 1500);
+  EXPECT_TRUE(matches_pattern(read_exactly(peer(), 500), 1000));
+}
+
 TEST_P(SendFile, KeepsItsPlaceAmongWrites) {
   const UniqueFd file = file_of("middle ");
   ASSERT_EQ(write_all(mine(), "first "), 6U);

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <string>
 #include <thread>
 
 #include "tests/support/connection.h"
@@ -120,6 +121,50 @@ TEST_P(SocketOption, AcceptsOptionsWithoutEffectHere) {
   mine_.reset();
   EXPECT_EQ(read_once(peer(), 10), "x");
   EXPECT_EQ(read_once(peer(), 10), "");
+}
+
+// Options by which the kernel adds something of its own to each message, or keeps it away. Some are
+// newer than this machine's headers.
+TEST_P(SocketOption, MayAskForWhatOnlyTheKernelKnows) {
+  constexpr int kPassPidfd = 76;
+  constexpr int kPassRights = 83;
+  constexpr int kInq = 84;
+  for (const int option : {SO_PASSSEC, kPassPidfd, kPassRights, kInq}) {
+    SCOPED_TRACE(option);
+    UniqueFd kernels_ends[2];
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    kernels_ends[0] = UniqueFd(ends[0]);
+    kernels_ends[1] = UniqueFd(ends[1]);
+    const auto told = [&](int receiver, int sender) {
+      std::string all = std::to_string(set_option(receiver, option, option != kPassRights));
+      EXPECT_EQ(write_all(sender, "hello"), 5U);
+      char bytes[10];
+      iovec part{bytes, sizeof bytes};
+      alignas(cmsghdr) char control[256];
+      msghdr message{};
+      message.msg_iov = &part;
+      message.msg_iovlen = 1;
+      message.msg_control = control;
+      message.msg_controllen = sizeof control;
+      const ssize_t got = ::recvmsg(receiver, &message, 0);
+      EXPECT_EQ(std::string(bytes, got > 0 ? static_cast<std::size_t>(got) : 0), "hello");
+      for (cmsghdr* at = CMSG_FIRSTHDR(&message); at != nullptr; at = CMSG_NXTHDR(&message, at)) {
+        all += " " + std::to_string(at->cmsg_type) + ":" + std::to_string(at->cmsg_len);
+        constexpr int kPidfd = 4;  // SCM_PIDFD
+        if (at->cmsg_level == SOL_SOCKET && at->cmsg_type == kPidfd) {
+          int pidfd = -1;
+          std::memcpy(&pidfd, CMSG_DATA(at), sizeof pidfd);
+          ::close(pidfd);
+        }
+      }
+      set_option(receiver, option, option == kPassRights);
+      return all;
+    };
+    EXPECT_EQ(told(mine(), peer()), told(ends[0], ends[1]));
+    ASSERT_EQ(write_all(mine(), "back"), 4U);
+    EXPECT_EQ(read_exactly(peer(), 4), "back");
+  }
 }
 
 TEST_P(SocketOption, ReceiveTimeoutEndsAReadNotBeforeItsTime) {
