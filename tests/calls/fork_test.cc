@@ -331,9 +331,13 @@ TEST_P(Fork, WithoutHandlersServes) {
     serve(mine(), 200);
     ::_exit(HasFailure() ? 1 : 0);
   }
-  mine_.reset();
   ask(peer(), 200);
   EXPECT_EQ(wait_for_exit(pid), 0);
+  // What the child did must not have left the parent behind.
+  std::thread server([this] { serve(mine(), 200); });
+  ask(peer(), 200);
+  server.join();
+  mine_.reset();
   EXPECT_EQ(read_once(peer(), 10), "");
 }
 
