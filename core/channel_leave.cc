@@ -295,6 +295,11 @@ void Channel::note_shutdown(bool reading, bool writing) noexcept {
 }
 
 void Channel::shutdown(int fd, bool reading, bool writing) noexcept {
+  // Afterwards the socket may look hung up all the same.
+  poll_hang_up(fd);
+  if (side_->state.hung_up.load(relaxed) != 0 && !is_only_shut()) {
+    side_->state.closed.store(1, relaxed);
+  }
   if (reading && writing && shutdown_both(fd)) return;
   if (writing) {
     LockScope lock(side_->sending.lock, is_exclusive());

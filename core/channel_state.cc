@@ -29,6 +29,7 @@ bool Channel::peer_took_everything() const noexcept {
 }
 
 bool Channel::is_only_shut() const noexcept {
+  if (side_->state.closed.load(relaxed) != 0) return false;
   const std::uint32_t flags = in().producer.flags.load(acquire);
   const std::uint32_t word = out().data_wait.word.load(acquire);
   const bool receiving_ends = (flags & kFin) != 0 || side_->receiving.shut.load(relaxed) != 0;

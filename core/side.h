@@ -61,6 +61,7 @@ struct Side {
 
   struct alignas(kCacheLine) {
     std::atomic<std::uint32_t> hung_up;  // 1: the control socket confirmed that the peer is gone
+    std::atomic<std::uint32_t> closed;   // 1: hung up before both directions were shut down
     std::atomic<std::uint32_t> reset;    // 1: the peer left bytes unread that came by the kernel
     std::atomic<std::uint32_t> reset_reported;      // 1: ECONNRESET was given to the application
     std::atomic<std::uint32_t> broken;              // 1: the peer wrote nonsense into the segment

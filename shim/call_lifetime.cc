@@ -201,7 +201,6 @@ TSSX_INTERPOSED int shutdown(int fd, int how) noexcept {
       if (result == 0) channel.note_shutdown(how != SHUT_WR, how != SHUT_RD);
       return result;
     }
-    channel.poll_hang_up(endpoint.fd());
     channel.shutdown(endpoint.fd(), how != SHUT_WR, how != SHUT_RD);
     return 0;
   }

@@ -19,6 +19,7 @@ namespace {
 constexpr std::size_t kInline = 64;
 constexpr std::uint64_t kKernelWhileWaitingNs = 10'000;
 constexpr std::uint64_t kNapNs = 50'000;
+constexpr int kMostInVain = 16;
 constexpr std::uint64_t kSharedSleepNs = 200'000'000;
 
 // One entry of the application's array.
@@ -113,7 +114,10 @@ class Poll {
       }
       if (first_ == nullptr) first_ = &channel;
       // Bells, a cut, the hang-up; and the urgent byte, which travels by the socket alone.
-      int events = POLLIN | POLLRDHUP | (fds_[i].events & POLLPRI);
+      // After shutdown(SHUT_RD) none of that can come, and the socket is readable for good.
+      const bool shut = channel.side().receiving.shut.load(std::memory_order_relaxed) != 0;
+      int events = (shut ? fds_[i].events & (POLLIN | POLLRDHUP) : POLLIN | POLLRDHUP) |
+                   (fds_[i].events & POLLPRI);
       if (!channel.sends_to_ring()) {
         events |= fds_[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND);
         others_ = true;
@@ -298,6 +302,7 @@ int wait_for_events(pollfd* fds, std::size_t count, std::uint64_t timeout, const
   }
   const std::uint64_t start = timeout != 0 && timeout != kWaitForever ? sys::now_ns() : 0;
   int naps = 0;
+  int in_vain = 0;  // rounds that told nothing and slept next to nothing
   HeldSignals signals;
   for (;;) {
     poll.prepare();
@@ -317,6 +322,13 @@ int wait_for_events(pollfd* fds, std::size_t count, std::uint64_t timeout, const
       return mask != nullptr ? real::ppoll(nullptr, 0, &now, mask) : 0;
     }
     if (poll.has_changed()) continue;
+    if (++in_vain > kMostInVain) {
+      // What wakes us is nothing that was asked for, and stays.
+      if (start != 0 && sys::now_ns() - start >= timeout) return 0;
+      const timespec moment{0, kNapNs};
+      signals.hold(mask);
+      if (real::ppoll(nullptr, 0, &moment, mask) < 0) return -1;
+    }
 
     bool found = false;
     if (poll.has_rings() && mask == nullptr) {
@@ -362,10 +374,12 @@ int wait_for_events(pollfd* fds, std::size_t count, std::uint64_t timeout, const
     const int woken =
         real::ppoll(poll.kernel(), poll.count(), rest != kWaitForever ? &left : nullptr, mask);
     poll.disarm();
-    if (poll.has_rings()) poll.first().waiter.note_sleep(sys::now_ns() - asleep);
+    const std::uint64_t slept = sys::now_ns() - asleep;
+    if (poll.has_rings()) poll.first().waiter.note_sleep(slept);
+    if (slept > 20 * kNapNs) in_vain = 0;
     if (woken < 0) return -1;
     if (const int ready = poll.tell(); ready != 0) return ready;
-    if (woken == 0 && start != 0 && sys::now_ns() - start >= timeout) return 0;
+    if (start != 0 && sys::now_ns() - start >= timeout) return 0;
     ++naps;
   }
 }

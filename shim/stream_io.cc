@@ -289,6 +289,7 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
   ssize_t got = 0;
   bool notice = false;
   const Peek peek = (flags & MSG_PEEK) != 0 ? Peek::yes : Peek::no;
+  if (retired && peek == Peek::yes) channel.settle(fd);
   // A peek whose room is used up reports descriptors of later messages too (the kernel's
   // unix_stream_read_generic()). With a byte of room beyond the application's, a notice is the last
   // byte of what was peeked.

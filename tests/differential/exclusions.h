@@ -55,9 +55,10 @@ inline constexpr Exclusion kCountWhileMoving{"FIONREAD, while the connection mov
 inline constexpr Exclusion kLateCredentials{"SO_PASSCRED set after the connection may have moved",
                                             "not named yet"};
 
-// A registration in the kernel's set is made again when a connection moves.
-inline constexpr Exclusion kEdgeWhileMoving{"edges, while the connection moves",
-                                            "Edges, while moving"};
+// A registration in the kernel's set is made again when a connection moves. And writing: in the
+// ring every read is an edge, in the kernel one that finishes a message.
+inline constexpr Exclusion kEdge{"edges, while the connection moves, and those for writing",
+                                 "Spurious edges"};
 
 // Only the kernel could give the new holder an error, and it knows nothing of the bytes.
 inline constexpr Exclusion kPassedReset{"a passed endpoint whose peer has closed",

@@ -401,8 +401,9 @@ Refusal Model::refuse_alone(const Step& step) const {
       if (step[1] < 0 || step[1] > 20) return "would wait too long";
       for (const Member& member : first->members) {
         if ((member.events & EPOLLET) != 0 && file(member.file).kind == Kind::kEndpoint &&
-            !connection(file(member.file)).stable()) {
-          return kEdgeWhileMoving.what;
+            (!connection(file(member.file)).stable() ||
+             ((member.events & EPOLLOUT) != 0 && !connection(file(member.file)).cold))) {
+          return kEdge.what;
         }
         if (const Refusal refusal =
                 refuse_interest(file(member.file), (member.events & EPOLLOUT) != 0)) {
