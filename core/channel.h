@@ -180,6 +180,8 @@ class Channel {
   std::uint64_t head_seen() const noexcept;      // of the incoming ring: moves with every arrival
   std::uint64_t tail_seen() const noexcept;      // of the outgoing ring: moves with every departure
   int pending_error(bool consume) noexcept;      // SO_ERROR
+  // What pending_error() consumed was not told after all.
+  void keep_error() noexcept { side_->state.reset_reported.store(0, std::memory_order_relaxed); }
   // The control socket told the application of the reset.
   void note_reset_told() noexcept {
     side_->state.reset_reported.store(1, std::memory_order_relaxed);
@@ -245,6 +247,7 @@ class Channel {
   void ring_for_space(int fd) noexcept;
   bool send_bell(int fd) noexcept;
   void note_cut(int fd) noexcept;
+  Front look_at_front(int fd, Notices which) noexcept;
   void answer_freeze(int fd) noexcept;
   bool shutdown_both(int fd) noexcept;
   void refuse(int fd) noexcept;

@@ -346,6 +346,17 @@ bool Channel::settle(int fd) noexcept {
 }
 
 Channel::Front Channel::settle_locked(int fd, Notices which) noexcept {
+  // A peek would move the application's offset, and begin there (SO_PEEK_OFF of socket(7)).
+  const int offset = phase() == Phase::retired ? option_of(fd, SO_PEEK_OFF, -1) : -1;
+  if (offset < 0) return look_at_front(fd, which);
+  const int none = -1;
+  sys::call(SYS_setsockopt, fd, SOL_SOCKET, SO_PEEK_OFF, sys::word(&none), sizeof none);
+  const Front front = look_at_front(fd, which);
+  sys::call(SYS_setsockopt, fd, SOL_SOCKET, SO_PEEK_OFF, sys::word(&offset), sizeof offset);
+  return front;
+}
+
+Channel::Front Channel::look_at_front(int fd, Notices which) noexcept {
   for (;;) {
     if (receives_from_ring()) return Front::application;
     // On an empty queue a peek would take the socket's error (sock_error()), which is told once.

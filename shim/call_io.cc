@@ -281,7 +281,8 @@ TSSX_INTERPOSED int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
       note_received(messages[done].msg_hdr);
       ++done;
       if ((flags & MSG_WAITFORONE) != 0) how |= MSG_DONTWAIT;
-      if (sys::now_ns() - start >= limit) break;
+      // do_recvmmsg(): "Out of band data, return right away".
+      if ((copy.msg_flags & MSG_OOB) != 0 || sys::now_ns() - start >= limit) break;
     }
     if (timeout != nullptr) {
       const std::uint64_t gone = sys::now_ns() - start;

@@ -370,9 +370,9 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
 // Is there more to read without waiting?
 bool more_at_once(Channel& channel, int fd) noexcept {
   if (channel.receives_from_ring()) return channel.bytes_to_read() != 0;
-  pollfd control{fd, POLLIN, 0};
-  const timespec now{0, 0};
-  return sys::poll(&control, 1, &now) == 1 && (control.revents & POLLIN) != 0;
+  // An error is left for the next call.
+  int unread = 0;
+  return sys::call(SYS_ioctl, fd, SIOCINQ, sys::word(&unread)) == 0 && unread != 0;
 }
 
 bool is_at_mark(int fd) noexcept {
@@ -497,7 +497,10 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
           if (message.msg_control != nullptr) message.msg_controllen = 0;
           return named(endpoint, message, received);
         case Status::failed:
-          return received != 0 ? named(endpoint, message, received) : fail(outcome.error);
+          if (received == 0) return fail(outcome.error);
+          // With MSG_WAITALL the kernel itself drops it (unix_stream_read_generic()).
+          if (!all && outcome.error == ECONNRESET) channel.keep_error();
+          return named(endpoint, message, received);
         case Status::kernel:
           follow_mode(*endpoint);
           continue;
@@ -524,8 +527,10 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
     }
 
     if (channel.is_plain() && received == 0) return receive_plain(endpoint, message, flags);
-    // A receive that has something ends before an urgent byte (manage_oob()).
-    if (received != 0 && is_at_mark(fd)) return named(endpoint, message, received);
+    // A receive that has something ends before an urgent byte (manage_oob()), or an error.
+    if (received != 0 && (is_at_mark(fd) || (!all && !more_at_once(channel, fd)))) {
+      return named(endpoint, message, received);
+    }
     if (nonblocking < 0 && !channel.is_exclusive()) nonblocking = is_nonblocking(fd) ? 1 : 0;
     // With MSG_WAITALL the kernel itself waits for all of it: what it returns short was
     // interrupted.

@@ -68,7 +68,8 @@ inline constexpr Exclusion kPassedReset{"a passed endpoint whose peer has closed
 inline constexpr Exclusion kTwiceInPoll{"an endpoint twice in one poll(), while it moves",
                                         "not named yet"};
 
-inline constexpr Exclusion kUrgentReadiness{"readiness of an urgent byte", "not named yet"};
+inline constexpr Exclusion kUrgentReadiness{
+    "readiness of an urgent byte, and a receive of no bytes at one", "Urgent bytes"};
 
 // The kernel's own receive ends at a message with descriptors; ours goes on where threads share
 // the endpoint.

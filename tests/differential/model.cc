@@ -300,6 +300,7 @@ Refusal Model::refuse_alone(const Step& step) const {
           file(sent.peer).holders == 0) {
         return kPassedReset.what;
       }
+      if (stream(first->out).full) return kCapacity.what;
     }
     if (step.op == Op::recvfd_) {
       // The new name must be what the model says it is.
@@ -439,7 +440,8 @@ Refusal Model::refuse_alone(const Step& step) const {
           }
           return {};
         case SO_PEEK_OFF:
-          if (stream(first->in).bytes() != 0 || stream(first->in).uncertain) {
+          if (stream(first->in).bytes() != 0 || stream(first->in).uncertain ||
+              !connection(*first).cold) {
             return kPeekOffset.what;
           }
           return {};
@@ -511,6 +513,7 @@ Refusal Model::refuse_receive(const File& from, long bytes, long flags) const {
       if (message.file != -1) return kWaitAllAtDescriptor.what;
     }
   }
+  if (bytes == 0 && in.irregular) return kUrgentReadiness.what;
   if (in.uncertain && bytes > there) return kCapacity.what;
   if ((flags & MSG_PEEK) != 0 && from.kind == Kind::kEndpoint && !connection(from).stable()) {
     // With its room filled it tells of the descriptors of later messages.
