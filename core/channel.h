@@ -92,9 +92,10 @@ class Channel {
     return phase() == Phase::retired && !receives_from_ring() && !sends_to_ring() &&
            side_->sending.left.load(std::memory_order_relaxed) == 0;
   }
-  // By the kernel, and no cut to the ring will come; but a message of ours may lie on the socket.
-  bool stays_in_kernel() const noexcept {
-    return phase() == Phase::retired && !receives_from_ring() && !sends_to_ring();
+  // Went back for good in both directions: what still comes of ours changes nothing.
+  bool is_back() const noexcept {
+    return phase() == Phase::retired && !receives_from_ring() && !sends_to_ring() &&
+           side_->receiving.cut.load(std::memory_order_relaxed) != 0;
   }
   Role role() const noexcept { return role_; }
   const Nonce& nonce() const noexcept { return nonce_; }

@@ -285,7 +285,7 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
 
   // Where nothing but an offer to be dropped can come any more, the mode can't change under us.
   const bool retired = channel.is_retired();
-  const bool exclusive = channel.is_exclusive() || channel.stays_in_kernel();
+  const bool exclusive = channel.is_exclusive() || retired || channel.is_back();
   ssize_t got = 0;
   bool notice = false;
   const Peek peek = (flags & MSG_PEEK) != 0 ? Peek::yes : Peek::no;
@@ -534,7 +534,7 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
     if (nonblocking < 0 && !channel.is_exclusive()) nonblocking = is_nonblocking(fd) ? 1 : 0;
     // With MSG_WAITALL the kernel itself waits for all of it: what it returns short was
     // interrupted.
-    const bool by_kernel = channel.is_exclusive();
+    const bool by_kernel = channel.is_exclusive() || channel.is_back();
     // A receive of nothing takes the descriptors of the next message all the same, and would leave
     // the byte of an offer or a cut without its own: it only looks.
     // Unless something of the application's is in front.
