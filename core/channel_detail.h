@@ -95,6 +95,11 @@ inline bool is_shut_for_reading(int fd) noexcept {
   return sys::poll(&control, 1, &now) == 1 && (control.revents & POLLRDHUP) != 0;
 }
 
+inline bool is_at_mark(int fd) noexcept {
+  int mark = 0;
+  return sys::call(SYS_ioctl, fd, SIOCATMARK, sys::word(&mark)) == 0 && mark != 0;
+}
+
 inline bool kernel_queue_is_empty(int fd) noexcept {
   int unread = 0;
   return sys::call(SYS_ioctl, fd, SIOCOUTQ, sys::word(&unread)) == 0 && unread == 0;

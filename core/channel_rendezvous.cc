@@ -363,6 +363,8 @@ Channel::Front Channel::look_at_front(int fd, Notices which) noexcept {
     if (nothing_to_read(fd)) {
       return is_readable_now(fd) ? Front::application : Front::nothing;
     }
+    // So it would where an urgent byte is all there is.
+    if (is_at_mark(fd)) return Front::application;
     // Room for two bytes: a peek that fills its room goes on to later messages, and reports their
     // descriptors (unix_stream_read_generic()). A notice is in front if it came alone.
     char bytes[2];

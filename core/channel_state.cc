@@ -85,7 +85,7 @@ short Channel::readiness(int fd, short socket_events) noexcept {
   const std::uint32_t flags = in().producer.flags.load(acquire);
   bool ended = receives_from_ring() && (flags & kFin) != 0;
   if (ended && peer_is_leaving()) ended = is_shut_for_reading(fd);  // behind its last bytes
-  const bool receive_ends = hung_up || ended || receiving.shut.load(relaxed) != 0;
+  bool receive_ends = hung_up || ended || receiving.shut.load(relaxed) != 0;
   const bool send_ends = hung_up || side_->sending.fin.load(relaxed) != 0 ||
                          (sends_to_ring() && (out().data_wait.word.load(relaxed) & kShut) != 0);
   if (receives_from_ring()) {
@@ -109,6 +109,7 @@ short Channel::readiness(int fd, short socket_events) noexcept {
     }
     events |= socket_events & (kReadable | POLLRDHUP | POLLHUP);
     if ((socket_events & POLLHUP) != 0) side_->state.hung_up.store(1, release);
+    if ((socket_events & POLLRDHUP) != 0) receive_ends = true;
   }
   events |= socket_events & POLLPRI;
   if (receive_ends) events |= kReadable | POLLRDHUP;

@@ -45,15 +45,15 @@ inline constexpr Exclusion kResetWhileMoving{"reset or end, while the connection
 
 // A peek can't look behind a message of ours that has data before it.
 inline constexpr Exclusion kPeekWhileMoving{"MSG_PEEK beyond a message, while the connection moves",
-                                            "not named yet"};
+                                            "MSG_PEEK, while moving"};
 
 // An offer behind unread data is one byte too many.
 inline constexpr Exclusion kCountWhileMoving{"FIONREAD, while the connection moves",
-                                             "not named yet"};
+                                             "FIONREAD, while moving"};
 
 // Bytes that went through the ring have no credentials; MSG_CTRUNC tells.
 inline constexpr Exclusion kLateCredentials{"SO_PASSCRED set after the connection may have moved",
-                                            "not named yet"};
+                                            "Credentials asked for late"};
 
 // A registration in the kernel's set is made again when a connection moves. And writing: in the
 // ring every read is an edge, in the kernel one that finishes a message.
@@ -64,9 +64,11 @@ inline constexpr Exclusion kEdge{"edges, while the connection moves, and those f
 inline constexpr Exclusion kPassedReset{"a passed endpoint whose peer has closed",
                                         "A reset and a passed connection"};
 
+inline constexpr Exclusion kMark{"the sender's name at a passed endpoint", "The mark is visible"};
+
 // poll() of one endpoint by two entries, one of which finds that it has moved.
 inline constexpr Exclusion kTwiceInPoll{"an endpoint twice in one poll(), while it moves",
-                                        "not named yet"};
+                                        "An endpoint twice in one poll()"};
 
 inline constexpr Exclusion kUrgentReadiness{
     "readiness of an urgent byte, and a receive of no bytes at one", "Urgent bytes"};
@@ -74,13 +76,15 @@ inline constexpr Exclusion kUrgentReadiness{
 // The kernel's own receive ends at a message with descriptors; ours goes on where threads share
 // the endpoint.
 inline constexpr Exclusion kWaitAllAtDescriptor{"MSG_WAITALL across a message with a descriptor",
-                                                "not named yet"};
+                                                "MSG_WAITALL and descriptors"};
 
 // What a call that received less than its buffer left in the rest of it.
-inline constexpr Exclusion kByteBehind{"the buffer behind what was received", "not named yet"};
+inline constexpr Exclusion kByteBehind{"the buffer behind what was received",
+                                       "The rest of a buffer"};
 
 // A passed endpoint gets what the ring still held for it with the sender's next call.
-inline constexpr Exclusion kPassedUnread{"a passed endpoint with bytes unread", "not named yet"};
+inline constexpr Exclusion kPassedUnread{"a passed endpoint with bytes unread",
+                                         "Bytes unread at a passed end"};
 
 // unix_gc() runs at some later time.
 inline constexpr Exclusion kCycles{

@@ -324,6 +324,7 @@ Refusal Model::refuse_alone(const Step& step) const {
       }
       if ((transfer.flags & MSG_PEEK) != 0) return "a peek that duplicates a descriptor";
     }
+    if ((step.op == Op::recvmsg_ || step.op == Op::recvfrom_) && first->passed) return kMark.what;
     if (transfer.way == Transfer::kSend) {
       return refuse_send(*first, transfer.bytes, transfer.messages, transfer.flags);
     }
@@ -539,6 +540,8 @@ Refusal Model::refuse_interest(const File& in, bool out) const {
   if (in.in != -1 && stream(in.in).irregular) return kUrgentReadiness.what;
   if (!out || in.kind != Kind::kEndpoint) return {};
   const Stream& to = stream(in.out);
+  // shutdown() takes it to the kernel, where there is room.
+  if (to.full && in.write_shut && !connection(in).cold) return kWritable.what;
   if (to.full || to.stuffed) return {};
   if (!to.uncertain && to.cost() <= kSurelyWritable) return {};
   if (to.bytes() >= kSurelyNotWritable && !to.irregular && connection(in).stable()) return {};
