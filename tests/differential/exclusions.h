@@ -66,6 +66,10 @@ inline constexpr Exclusion kPassedReset{"a passed endpoint whose peer has closed
 
 inline constexpr Exclusion kMark{"the sender's name at a passed endpoint", "The mark is visible"};
 
+// Applied by the step that waits for a child: it gives that time to pass.
+inline constexpr Exclusion kDeathAtOnce{"the first moments after a peer's death",
+                                        "A peer that was killed"};
+
 // poll() of one endpoint by two entries, one of which finds that it has moved.
 inline constexpr Exclusion kTwiceInPoll{"an endpoint twice in one poll(), while it moves",
                                         "An endpoint twice in one poll()"};
