@@ -55,8 +55,8 @@ Outcome Channel::at_end_of_ring(int fd) noexcept {
     return {Status::would_block};
   }
   look_at_socket(fd, false);
-  // Bells before the end hide it.
-  if ((flags & kGone) != 0) poll_hang_up(fd);
+  // Bells before the end hide it, where they are left for sleepers to see.
+  poll_hang_up(fd);
   const bool changed = side_->state.hung_up.load(relaxed) != 0 ||
                        side_->receiving.cut.load(relaxed) != 0 || !receives_from_ring() ||
                        in().producer.head.load(acquire) != tail;
