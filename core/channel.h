@@ -204,6 +204,9 @@ class Channel {
   // several endpoints, of which some may be the ends of one connection, freezes all of them first.
   void freeze(int fd) noexcept;
   void leave_for_good(int fd) noexcept;
+  // If the peer has left for good, sends again what it left in the ring. Any call on the endpoint
+  // does; but who waits for the new holder of the peer's end makes none, if both ends were its own.
+  void follow_leaver(int fd) noexcept;
   // The application wants something a ring can't do: never move (or move back).
   void retire(int fd) noexcept;
   void prepare_fork() noexcept;  // counts the child as a holder

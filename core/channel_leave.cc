@@ -35,6 +35,12 @@ void Channel::answer_freeze(int fd) noexcept {
   if (lock.hold() != Hold::nested && sends_to_ring()) resend_by_kernel(fd);
 }
 
+void Channel::follow_leaver(int fd) noexcept {
+  if (view_.page == nullptr || is_plain()) return;
+  const LockScope lock(side_->receiving.lock, false);
+  answer_freeze(fd);
+}
+
 void Channel::finish_cut(int fd) noexcept {
   // The peer's next bytes would come by the kernel, which has to refuse them.
   if (side_->receiving.shut.load(relaxed) != 0) sys::call(SYS_shutdown, fd, SHUT_RD);

@@ -8,6 +8,7 @@
 #include "core/fault.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
+#include "shim/exec.h"
 #include "shim/mark.h"
 #include "shim/real.h"
 #include "shim/stream_io.h"
@@ -49,7 +50,8 @@ void give_up_passed(const msghdr* message) noexcept {
   for_each_passed(copy, [](EndpointRef& endpoint, unsigned char*) {
     endpoint.channel().freeze(endpoint.fd());
   });
-  for_each_passed(copy, [](EndpointRef& endpoint, unsigned char* where) {
+  bool any = false;
+  for_each_passed(copy, [&any](EndpointRef& endpoint, unsigned char* where) {
     endpoint.channel().leave_for_good(endpoint.fd());
     follow_mode(*endpoint);
     int fd = -1;
@@ -59,7 +61,9 @@ void give_up_passed(const msghdr* message) noexcept {
     if (DescriptorTable::is_id(fd)) {
       static_cast<void>(copy_to_application(where, &kernel_fd, sizeof kernel_fd));
     }
+    any = true;
   });
+  if (any) follow_leavers();
 }
 
 // Descriptors that came by SCM_RIGHTS have numbers of which the table may know something stale.

@@ -7,4 +7,7 @@ namespace tssx {
 // program, preloaded or not, goes on with the same byte stream.
 void prepare_exec() noexcept;
 
+// Ends of this process may have peers in this very process that have just left.
+void follow_leavers() noexcept;
+
 }  // namespace tssx

@@ -409,12 +409,6 @@ ssize_t named(EndpointRef& endpoint, msghdr& message, std::size_t received) noex
   return static_cast<ssize_t>(received);
 }
 
-bool is_urgent(int fd) noexcept {
-  pollfd control{fd, POLLPRI, 0};
-  const timespec now{0, 0};
-  return sys::poll(&control, 1, &now) == 1 && (control.revents & POLLPRI) != 0;
-}
-
 ssize_t receive_plain(EndpointRef& endpoint, msghdr& message, int flags) {
   // The name of a client is its mark: as if it had none.
   if (message.msg_name == nullptr || endpoint.channel().role() == Role::client) {
@@ -479,10 +473,8 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
           if (message.msg_control != nullptr && received == outcome.bytes) {
             message.msg_controllen = 0;
           }
-          if (received < wanted && !all && peek == Peek::no && channel.peer_is_leaving() &&
-              !is_urgent(fd)) {
-            // What lies behind the cut belongs to the same read(2), if it is there. An urgent byte
-            // ends it (manage_oob() in the kernel's net/unix/af_unix.c).
+          if (received < wanted && !all && peek == Peek::no && channel.peer_is_leaving()) {
+            // What lies behind the cut belongs to the same read(2), if it is there.
             flags |= MSG_DONTWAIT;
             nonblocking = 1;
             continue;
