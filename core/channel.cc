@@ -66,16 +66,18 @@ bool Channel::is_exclusive() const noexcept {
 
 void Channel::note_plain(int fd) noexcept {
   if (phase() != Phase::retired || receives_from_ring() || sends_to_ring()) return;
-  if (view_.page != nullptr && phase() == Phase::retired) {
-    // Established once: plain when the peer's direction will not move (again) either.
-    const bool peer_stays = side_->receiving.cut.load(relaxed) != 0 ||
-                            (in().producer.flags.load(acquire) & kStays) != 0;
-    if (side_->sending.left.load(relaxed) == 0 || !peer_stays) return;
+  if (view_.page != nullptr) {
+    // A client whose offer was withdrawn says nothing. Of one that was established, plain is who
+    // knows that the peer's direction will not move (again) either.
+    const bool withdrawn =
+        view_.page->answer.answer.load(acquire) == static_cast<std::uint32_t>(Answer::withdrawn);
+    const bool cut = side_->receiving.cut.load(relaxed) != 0;
+    const bool peer_stays = cut || (in().producer.flags.load(acquire) & kStays) != 0;
+    if (!withdrawn && (side_->sending.left.load(relaxed) == 0 || !peer_stays)) return;
     // The peer's messages come before it says that it stays. Its cut is the last of them, unless it
     // froze (leave_for_good()).
-    const bool cut = side_->receiving.cut.load(relaxed) != 0;
     const bool frozen = (out().data_wait.word.load(acquire) & kFrozen) != 0;
-    if ((!cut || frozen) && !nothing_to_read(fd)) return;
+    if (!withdrawn && (!cut || frozen) && !nothing_to_read(fd)) return;
     // Nor does a message of ours lie unread, of which the socket would tell a reset if the peer
     // closed. Queue first: a close shuts the socket down before it empties the queue.
     if (!kernel_queue_is_empty(fd)) return;

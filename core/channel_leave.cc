@@ -222,7 +222,9 @@ void Channel::leave_for_good(int fd) noexcept {
   }
   // The peer has to send again what we leave in the ring, and may be asleep: the cut wakes it.
   // Where our direction is with the kernel already, so does a cut that changes nothing.
-  const bool resend = receives_from_ring() && receiving.cut.load(relaxed) == 0;
+  // A peer that has left the ring itself sends nothing again, and may take it for data.
+  const bool resend =
+      receives_from_ring() && receiving.cut.load(relaxed) == 0 && !peer_is_leaving();
   const std::uint64_t deadline = sys::now_ns() + kFarewellNs;
   if (sends_to_ring()) {
     while (!leave_ring_locked(fd, Leave::for_good) && sys::now_ns() < deadline) sys::sched_yield();

@@ -161,9 +161,8 @@ void Channel::withdraw() noexcept {
   // Against the client's none -> accepted in accept_offer(): one of them wins.
   if (view_.page->answer.answer.compare_exchange_strong(
           none, static_cast<std::uint32_t>(Answer::withdrawn), std::memory_order_acq_rel)) {
-    // The client will drop the offer when it comes to it; nothing of ours will come from there.
+    // The client will drop the offer when it comes to it (note_plain()).
     set_phase(Phase::retired);
-    side_->state.plain.store(1, release);
   } else if (none == static_cast<std::uint32_t>(Answer::accepted)) {
     set_phase(Phase::established);
   } else {
