@@ -75,7 +75,8 @@ inline constexpr Exclusion kTwiceInPoll{"an endpoint twice in one poll(), while 
                                         "An endpoint twice in one poll()"};
 
 inline constexpr Exclusion kUrgentReadiness{
-    "readiness of an urgent byte, and a receive of no bytes at one", "Urgent bytes"};
+    "readiness of an urgent byte, a receive of no bytes at one, and a close after one",
+    "Urgent bytes"};
 
 // The kernel's own receive ends at a message with descriptors; ours goes on where threads share
 // the endpoint.

@@ -357,6 +357,7 @@ Refusal Model::refuse_alone(const Step& step) const {
       return "would wait for ever";
     case Op::push_:
       if (step[1] < 150000 || step[1] > 1000000) return "not a large write";
+      if (stream(first->out).irregular) return kUrgentReadiness.what;
       if (stream(first->out).refused || first->write_shut) return {};
       if (stream(first->out).cost() > 10000 || stream(first->out).uncertain) return kCapacity.what;
       return {};
@@ -496,9 +497,11 @@ Refusal Model::refuse_send(const File& to, long bytes, int messages, long flags)
       reader.passed && !connection(to).stable() && !is_held(to.peer)) {
     return kResetWhileMoving.what;
   }
-  // It goes by the kernel, where there is room again.
-  if (out.full && (flags & MSG_OOB) != 0) return kCapacity.what;
+  // It goes by the kernel, where there is room again, and behind as many bytes as were taken.
+  if ((out.full || out.pushed) && (flags & MSG_OOB) != 0) return kCapacity.what;
   const bool waits = !to.nonblocking && (flags & MSG_DONTWAIT) == 0 && !to.send_limit;
+  // An urgent byte ends receives early, so more may be unread than is known here.
+  if (waits && out.irregular && bytes > 1024) return "would wait for ever";
   // A ring takes a message of up to 32 KiB whole or not at all.
   if (out.full && !waits && messages == 1 && bytes >= out.full_for && bytes <= 32768) return {};
   if (out.uncertain) return kCapacity.what;
@@ -559,7 +562,12 @@ bool Model::resets_while_moving(const File& closed) const {
 Refusal Model::refuse_drop(int process, int index) const {
   int here = 0;
   for (const int held : held_[static_cast<std::size_t>(process)]) here += held == index;
-  if (file(index).holders == 1 && resets_while_moving(file(index))) return kResetWhileMoving.what;
+  const File& last = file(index);
+  if (last.holders == 1 && resets_while_moving(last)) return kResetWhileMoving.what;
+  if (last.holders == 1 && ((last.in != -1 && stream(last.in).irregular) ||
+                            (last.out != -1 && stream(last.out).irregular))) {
+    return kUrgentReadiness.what;
+  }
   if (here > 1 || file(index).holders == here) return {};
   for (const File& set : files_) {
     if (set.kind != Kind::kEpoll || set.process != process || set.holders == 0) continue;
@@ -1025,7 +1033,7 @@ void Model::take(const Step& step) {
       if (out.refused || first().write_shut) break;
       count_calls(first(), 1, step[1]);
       out.queue.push_back({kFullAtLeast, step[1]});
-      out.uncertain = true;
+      out.uncertain = out.pushed = true;
       out.stuffed = connection(first()).stable();
       break;
     }
@@ -1033,10 +1041,10 @@ void Model::take(const Step& step) {
       Stream& out = stream(first().out);
       if (out.refused || first().write_shut) break;
       count_calls(first(), 0, kRoom);
-      const long least = step[1] >= 1024 ? kFullAtLeast : 100 * step[1];
+      const long least = step[1] >= 1024 ? kFullAtLeast : 40 * step[1];
       if (!out.full) out.full_for = step[1] <= 32768 ? step[1] : 1;
       if (!out.uncertain && least > out.bytes()) out.queue.push_back({least - out.bytes(), kRoom});
-      out.uncertain = true;
+      out.uncertain = out.pushed = true;
       out.full = out.stuffed = connection(first()).stable();
       break;
     }

@@ -37,6 +37,7 @@ struct Message {
 struct Stream {
   std::deque<Message> queue;
   bool uncertain = false;  // the queue's bytes are a minimum
+  bool pushed = false;     // so many bytes went as a direction takes: positions are not comparable
   bool full = false;       // nothing more goes in, of writes from `full_for` bytes on
   long full_for = 1;
   bool stuffed = false;    // certainly not writable
