@@ -350,7 +350,6 @@ TEST_P(Exec, BySystemPassesTheConnectionOn) {
 }
 
 TEST_P(Exec, ByWordexpPassesTheConnectionOn) {
-  if (!GetParam().warm) TSSX_KNOWN_DIFFERENCE("exec while moving");
   const UniqueFd fixed(::dup2(mine(), kFixed));
   ASSERT_EQ(fixed.get(), kFixed);
   wordexp_t words{};
