@@ -36,6 +36,7 @@ bool Channel::open(const ChannelOrigin& origin) noexcept {
   offer_alone_ = false;
   unread_before_cut_ = false;
   notice_since_ = 0;
+  given_up_.store(0, relaxed);
   return true;
 }
 

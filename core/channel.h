@@ -155,6 +155,9 @@ class Channel {
   bool arm_space() noexcept;
   // After the sleep, however it ended.
   void woken() noexcept;
+  // Does anybody sleep on the socket who should see what lies there? Not counted are those that had
+  // long enough to: they were killed in their sleep, or left it by siglongjmp.
+  bool has_sleepers() noexcept;
   // Handles what a consuming recvmsg(2) in a sleep returned: bells, a cut, or the hang-up.
   void absorb(int fd, long received, const msghdr& message) noexcept;
   // Looks at the control socket without blocking: drains bells, notices a cut or a hang-up.
@@ -298,6 +301,8 @@ class Channel {
   std::uint32_t writes_since_look_ = 0;
   bool offer_alone_ = false;  // the offer is the only thing the client may leave unread
   bool unread_before_cut_ = false;
+  void give_up_sleepers() noexcept;
+  std::atomic<std::uint32_t> given_up_{0};  // sleepers that will not wake any more
   std::uint64_t notice_since_ = 0;  // when a notice was first left to sleepers; receiving.lock
 };
 

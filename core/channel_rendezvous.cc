@@ -384,12 +384,13 @@ Channel::Front Channel::look_at_front(int fd, Notices which) noexcept {
         got == 1 && clones.count == 1 && classify(clones.fds[0], nonce_) != Notice::foreign;
     close_all(clones);
     if (!ours) return Front::application;
-    if (which == Notices::leave_to_sleepers && side_->state.sleepers.load(seq_cst) != 0) {
+    if (which == Notices::leave_to_sleepers && has_sleepers()) {
       // Whoever sleeps on the socket has been woken by it, but may not have looked yet; once it is
       // gone he would sleep on, and nothing would tell him of bytes in the ring.
       const std::uint64_t now = sys::now_ns();
       if (notice_since_ == 0) notice_since_ = now;
       if (now - notice_since_ < kSleeperNs) return Front::notice;
+      give_up_sleepers();
     }
     notice_since_ = 0;
     part.iov_len = 1;

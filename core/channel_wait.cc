@@ -83,7 +83,8 @@ bool Channel::look_at_socket(int fd, bool force) noexcept {
     message.msg_iovlen = 1;
     message.msg_control = control;
     message.msg_controllen = sizeof control;
-    const bool only_look = !force && side_->state.sleepers.load(seq_cst) != 0;
+    if (force) give_up_sleepers();
+    const bool only_look = has_sleepers();
     const long got =
         sys::recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | (only_look ? MSG_PEEK : 0));
     if (got == -EAGAIN || got == -EINTR) return true;
@@ -206,6 +207,17 @@ bool Channel::arm_space() noexcept {
   }
   side_->state.sleepers.fetch_add(1, seq_cst);
   return true;
+}
+
+bool Channel::has_sleepers() noexcept {
+  const std::uint32_t counted = side_->state.sleepers.load(seq_cst);
+  // relaxed: a guess of this process's own.
+  if (counted < given_up_.load(relaxed)) given_up_.store(counted, relaxed);
+  return counted > given_up_.load(relaxed);
+}
+
+void Channel::give_up_sleepers() noexcept {
+  given_up_.store(side_->state.sleepers.load(seq_cst), relaxed);
 }
 
 void Channel::woken() noexcept { side_->state.sleepers.fetch_sub(1, seq_cst); }
