@@ -34,9 +34,6 @@ constexpr std::uint32_t kReturnAfterCalls = 32;
 constexpr std::uint32_t kMaxReturnDoublings = 6;
 constexpr std::uint64_t kDefaultCapacity = 256U << 10U;
 
-// A sleeper that has not looked by then was killed, or left its sleep by siglongjmp.
-constexpr std::uint64_t kSleeperNs = 1'000'000'000;
-
 constexpr int kPassPidfd = 76;  // SO_PASSPIDFD, newer than this libc's headers
 
 std::uint32_t peer_process(int fd) noexcept {

@@ -32,7 +32,13 @@ bool Channel::readable_bytes(std::uint64_t tail, std::uint64_t* available) noexc
 Outcome Channel::at_end_of_ring(int fd) noexcept {
   // Before any end: what the peer sent last may lie on the socket, behind the cut.
   if (peer_is_leaving()) {
-    look_at_socket(fd, false);
+    // The cut may be left there for sleepers to see, but not for ones that are dead.
+    const std::uint64_t now = notice_since_ != 0 ? sys::now_ns() : 0;
+    if (look_at_socket(fd, notice_since_ != 0 && now - notice_since_ >= kSleeperNs)) {
+      notice_since_ = 0;
+    } else if (notice_since_ == 0) {
+      notice_since_ = sys::now_ns();
+    }
     if (!receives_from_ring() || side_->receiving.cut.load(relaxed) != 0) return {Status::done};
   }
   const std::uint64_t tail = side_->receiving.tail.load(relaxed);
