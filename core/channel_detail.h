@@ -1,12 +1,9 @@
-// What the parts of Channel share: shorthands, and looks at a message or at the control socket.
+// What the parts of Channel share: shorthands, and looks at a message.
 //
 // Thread safety: functions of their arguments. May be called from: anywhere; no malloc, no stdio.
 #pragma once
 
-#include <linux/sockios.h>
-#include <poll.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <atomic>
@@ -16,6 +13,7 @@
 
 #include "core/channel.h"
 #include "core/rendezvous.h"
+#include "core/socket_look.h"
 #include "core/sys.h"
 
 namespace tssx::channel_detail {
@@ -76,37 +74,15 @@ inline std::size_t room_of(const msghdr& message) noexcept {
 // siglongjmp.
 inline constexpr std::uint64_t kSleeperNs = 500'000'000;
 
-// The byte at `position` of what was received.
-inline char byte_at(const msghdr& message, std::size_t position) noexcept {
+// Where the byte at `position` of what was received lies.
+inline char* place_of(const msghdr& message, std::size_t position) noexcept {
   std::size_t i = 0;
   while (position >= message.msg_iov[i].iov_len) position -= message.msg_iov[i++].iov_len;
-  return static_cast<const char*>(message.msg_iov[i].iov_base)[position];
+  return static_cast<char*>(message.msg_iov[i].iov_base) + position;
 }
 
 inline void close_all(const Descriptors& found) noexcept {
   for (std::size_t i = 0; i < found.count; ++i) sys::close(found.fds[i]);
-}
-
-inline bool nothing_to_read(int fd) noexcept {
-  int unread = 0;
-  return sys::call(SYS_ioctl, fd, SIOCINQ, sys::word(&unread)) == 0 && unread == 0;
-}
-
-// RCV_SHUTDOWN of the socket (unix_poll()): by our own shutdown(), or by the peer's.
-inline bool is_shut_for_reading(int fd) noexcept {
-  pollfd control{fd, POLLRDHUP, 0};
-  const timespec now{0, 0};
-  return sys::poll(&control, 1, &now) == 1 && (control.revents & POLLRDHUP) != 0;
-}
-
-inline bool is_at_mark(int fd) noexcept {
-  int mark = 0;
-  return sys::call(SYS_ioctl, fd, SIOCATMARK, sys::word(&mark)) == 0 && mark != 0;
-}
-
-inline bool kernel_queue_is_empty(int fd) noexcept {
-  int unread = 0;
-  return sys::call(SYS_ioctl, fd, SIOCOUTQ, sys::word(&unread)) == 0 && unread == 0;
 }
 
 }  // namespace tssx::channel_detail

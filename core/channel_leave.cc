@@ -105,9 +105,7 @@ void Channel::resend_by_kernel(int fd) noexcept {
   if (head - position > view_.capacity) position = head;  // nonsense: nothing can be told
   if (position != head) {
     // Room for all of it at once, whatever the socket was set to.
-    int before = 0;
-    socklen_t length = sizeof before;
-    sys::getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &before, &length);
+    int before = option_of(fd, SO_SNDBUF, 0);
     const int room = static_cast<int>(view_.capacity) * 2;
     sys::call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, sys::word(&room), sizeof room);
     while (position != head) {

@@ -43,12 +43,6 @@ std::uint32_t peer_process(int fd) noexcept {
   return static_cast<std::uint32_t>(peer.pid);
 }
 
-int option_of(int fd, int option, int otherwise) noexcept {
-  int value = otherwise;
-  socklen_t length = sizeof value;
-  return sys::getsockopt(fd, SOL_SOCKET, option, &value, &length) == 0 ? value : otherwise;
-}
-
 // Is something set on the socket that a ring can't honour? Most of it is noticed when it is set;
 // but a socket can come by inheritance from its listener, or be set before it is marked.
 bool needs_kernel(int fd) noexcept {
@@ -73,26 +67,18 @@ bool becomes_drained(int fd) noexcept {
   return false;
 }
 
-bool is_readable_now(int fd) noexcept {
-  pollfd control{fd, POLLIN | POLLRDHUP, 0};
-  const timespec now{0, 0};
-  return sys::poll(&control, 1, &now) == 1;
-}
+bool is_readable_now(int fd) noexcept { return poll_now(fd, POLLIN | POLLRDHUP) != 0; }
 
 // Our byte stays in the reader's buffer, behind what is returned, where a string may end.
 void blank(const msghdr& message, std::size_t position) noexcept {
-  std::size_t i = 0;
-  while (position >= message.msg_iov[i].iov_len) position -= message.msg_iov[i++].iov_len;
   const char nothing = '\0';
   // It was written to a moment ago; who unmaps it meanwhile loses nothing.
-  static_cast<void>(
-      copy_to_application(static_cast<char*>(message.msg_iov[i].iov_base) + position, &nothing, 1));
+  static_cast<void>(copy_to_application(place_of(message, position), &nothing, 1));
 }
 
 std::uint64_t capacity_for(int fd) noexcept {
-  int bytes = 0;
-  socklen_t length = sizeof bytes;
-  if (sys::getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, &length) != 0) return 0;
+  const int bytes = option_of(fd, SO_SNDBUF, -1);
+  if (bytes < 0) return 0;
   std::uint64_t capacity = kDefaultCapacity;
   while (capacity < static_cast<std::uint64_t>(bytes)) capacity *= 2;
   return capacity;
@@ -426,7 +412,7 @@ bool Channel::inspect_truncated(int fd, const msghdr& message, std::size_t recei
   }
   // An offer comes alone. Whatever it was, this connection stays.
   if (role_ != Role::client || phase() != Phase::candidate || received != 1 ||
-      byte_at(message, 0) != kNoticeByte) {
+      *place_of(message, 0) != kNoticeByte) {
     return false;
   }
   retire(fd);

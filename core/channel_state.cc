@@ -99,9 +99,8 @@ short Channel::readiness(int fd, short socket_events) noexcept {
   if (!receives_from_ring()) {
     if (in_ring) {
       // What the socket said then was bells and the cut; ask what it holds now.
-      pollfd control{fd, POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLRDHUP | POLLPRI, 0};
-      const timespec now{0, 0};
-      socket_events = sys::poll(&control, 1, &now) == 1 ? control.revents : short{0};
+      socket_events =
+          poll_now(fd, POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM | POLLRDHUP | POLLPRI);
       if ((socket_events & kReadable) != 0 && (socket_events & (POLLHUP | POLLRDHUP)) == 0 &&
           !settle(fd)) {
         socket_events = static_cast<short>(socket_events & ~kReadable);
@@ -116,9 +115,7 @@ short Channel::readiness(int fd, short socket_events) noexcept {
   if (!sends_to_ring()) {
     if (out_ring) {
       // It went back while we looked, so nobody has asked the socket.
-      pollfd control{fd, POLLOUT | POLLWRNORM | POLLWRBAND, 0};
-      const timespec now{0, 0};
-      if (sys::poll(&control, 1, &now) == 1) events |= control.revents & kWritable;
+      events |= poll_now(fd, kWritable) & kWritable;
     }
     events |= socket_events & kWritable;
   } else if (hung_up || side_->sending.head.load(relaxed) - out().consumer.tail.load(relaxed) <=
@@ -176,10 +173,8 @@ bool Channel::has_room(int fd, std::size_t size) const noexcept {
   }
   // sock_alloc_send_pskb(): a message may go beyond the limit, one that has reached it waits.
   int used = 0;
-  int limit = 0;
-  socklen_t length = sizeof limit;
   return sys::call(SYS_ioctl, fd, SIOCOUTQ, sys::word(&used)) == 0 &&
-         sys::getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &limit, &length) == 0 && used < limit;
+         used < option_of(fd, SO_SNDBUF, 0);
 }
 
 std::uint64_t Channel::head_seen() const noexcept { return in().producer.head.load(relaxed); }

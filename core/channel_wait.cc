@@ -63,11 +63,7 @@ bool Channel::due_for_hang_up_check() noexcept {
 }
 
 void Channel::poll_hang_up(int fd) noexcept {
-  pollfd control{fd, 0, 0};
-  const timespec now{0, 0};
-  if (sys::poll(&control, 1, &now) == 1 && (control.revents & POLLHUP) != 0) {
-    side_->state.hung_up.store(1, release);
-  }
+  if ((poll_now(fd, 0) & POLLHUP) != 0) side_->state.hung_up.store(1, release);
 }
 
 bool Channel::look_at_socket(int fd, bool force) noexcept {

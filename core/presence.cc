@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -10,6 +9,7 @@
 #include <new>
 
 #include "core/robust_lock.h"
+#include "core/socket_look.h"
 #include "core/sys.h"
 #include "core/unique_fd.h"
 
@@ -68,11 +68,8 @@ bool is_ours(int fd) noexcept {
          std::memcmp(&name, &wanted.address, wanted.length) == 0;
 }
 
-bool is_revoked(int fd) noexcept {
-  pollfd look{fd, 0, 0};
-  const timespec now{0, 0};
-  return sys::poll(&look, 1, &now) != 0;  // POLLHUP; POLLNVAL where it was closed
-}
+// POLLHUP; POLLNVAL where it was closed.
+bool is_revoked(int fd) noexcept { return poll_now(fd, 0) != 0; }
 
 bool make_presence() noexcept {
   const UniqueFd made = make_socket();

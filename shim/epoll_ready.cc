@@ -1,7 +1,7 @@
 // What is ready: the looks at the rings of a set's members.
 
 #include "core/channel.h"
-#include "core/sys.h"
+#include "core/socket_look.h"
 #include "shim/endpoint.h"
 #include "shim/epoll_set.h"
 
@@ -15,10 +15,7 @@ constexpr int kAsked =
     POLLIN | POLLRDNORM | POLLRDHUP | POLLPRI | POLLOUT | POLLWRNORM | POLLWRBAND;
 
 std::uint32_t ask_socket(int fd) noexcept {
-  pollfd control{fd, kAsked, 0};
-  const timespec now{0, 0};
-  sys::poll(&control, 1, &now);
-  return static_cast<std::uint32_t>(static_cast<unsigned short>(control.revents));
+  return static_cast<std::uint32_t>(static_cast<unsigned short>(poll_now(fd, kAsked)));
 }
 
 }  // namespace
@@ -239,11 +236,7 @@ void EpollSet::look_at_all() noexcept {
 
 // --- from outside ---
 
-bool EpollSet::is_readable_itself() noexcept {
-  pollfd set{number(), POLLIN, 0};
-  const timespec now{0, 0};
-  return sys::poll(&set, 1, &now) == 1 && (set.revents & POLLIN) != 0;
-}
+bool EpollSet::is_readable_itself() noexcept { return (poll_now(number(), POLLIN) & POLLIN) != 0; }
 
 bool EpollSet::is_ready_inside(std::uint64_t* arrivals) noexcept {
   LockScope lock(lock_, is_exclusive_process());

@@ -7,6 +7,7 @@
 
 #include "core/presence.h"
 #include "core/rendezvous.h"
+#include "core/socket_look.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/file_numbers.h"
@@ -38,13 +39,7 @@ bool make_marked_nonce(Nonce* nonce) noexcept {
 }  // namespace
 
 bool is_unix_stream(int fd) noexcept {
-  int value = 0;
-  socklen_t length = sizeof value;
-  if (sys::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &value, &length) != 0 || value != AF_UNIX) {
-    return false;
-  }
-  length = sizeof value;
-  return sys::getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &length) == 0 && value == SOCK_STREAM;
+  return option_of(fd, SO_DOMAIN, AF_UNSPEC) == AF_UNIX && option_of(fd, SO_TYPE, 0) == SOCK_STREAM;
 }
 
 Endpoint* mark_client(int fd) noexcept {

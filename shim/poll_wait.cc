@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/socket_look.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/epoll_set.h"
@@ -65,10 +66,7 @@ class Scratch {
 // POLLOUT of a direction that went back to the kernel after the socket was asked.
 short writable_now(int fd) noexcept {
   constexpr short kWritable = POLLOUT | POLLWRNORM | POLLWRBAND;
-  pollfd control{fd, kWritable, 0};
-  const timespec now{0, 0};
-  return sys::poll(&control, 1, &now) == 1 ? static_cast<short>(control.revents & kWritable)
-                                           : short{0};
+  return static_cast<short>(poll_now(fd, kWritable) & kWritable);
 }
 
 class Poll {

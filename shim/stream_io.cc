@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "core/fault.h"
+#include "core/socket_look.h"
 #include "core/sys.h"
 #include "shim/call_signal.h"
 #include "shim/epoll_set.h"
@@ -375,11 +376,6 @@ bool more_at_once(Channel& channel, int fd) noexcept {
   // An error is left for the next call.
   int unread = 0;
   return sys::call(SYS_ioctl, fd, SIOCINQ, sys::word(&unread)) == 0 && unread != 0;
-}
-
-bool is_at_mark(int fd) noexcept {
-  int mark = 0;
-  return sys::call(SYS_ioctl, fd, SIOCATMARK, sys::word(&mark)) == 0 && mark != 0;
 }
 
 // recvmsg(2) on a stream tells the sender's name if it has one: a server's, where a marked client
