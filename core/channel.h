@@ -210,6 +210,8 @@ class Channel {
   // If the peer has left for good, sends again what it left in the ring. Any call on the endpoint
   // does; but who waits for the new holder of the peer's end makes none, if both ends were its own.
   void follow_leaver(int fd) noexcept;
+  // After leave_for_good(): plain calls alone, also where an offer may still come.
+  void stop_looking() noexcept { side_->state.plain.store(1, std::memory_order_release); }
   // The application wants something a ring can't do: never move (or move back).
   void retire(int fd) noexcept;
   void prepare_fork() noexcept;  // counts the child as a holder

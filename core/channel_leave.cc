@@ -241,7 +241,7 @@ void Channel::leave_for_good(int fd) noexcept {
   side_->sending.left.store(1, relaxed);
   side_->sending.mode.store(word_of(Mode::kernel), release);
   stay_in_kernel(fd);
-  side_->state.plain.store(1, release);
+  stop_looking();
 }
 
 bool Channel::leave_ring(int fd) noexcept {

@@ -155,6 +155,20 @@ class EndpointRef {
   int kernel_fd_ = -1;
 };
 
+// Calls visit(EndpointRef&, number) for each number and ID that stands for an endpoint; for one
+// that has several, as often.
+template <class Visit>
+void for_each_endpoint(Visit&& visit) noexcept {
+  const auto look = [&visit](int number) {
+    if (table.find(number).kind() != Kind::endpoint) return;
+    if (EndpointRef endpoint(number); endpoint) visit(endpoint, number);
+  };
+  const int end = table.highest();
+  for (int fd = 0; fd < end; ++fd) look(fd);
+  const int ids = table.ids_in_use();
+  for (int i = 0; i < ids; ++i) look(DescriptorTable::kFirstId - i);
+}
+
 // read(2) and its like are cancellation points also where they need no system call
 // (pthreads(7)). One thread alone can't be cancelled.
 inline void act_on_cancellation() {

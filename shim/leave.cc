@@ -12,15 +12,6 @@ namespace {
 
 std::atomic<bool> in_kernel{false};
 
-void leave_with_its_calls(int fd) noexcept {
-  EndpointRef endpoint(fd);
-  if (!endpoint) return;
-  endpoint.channel().leave_for_good(endpoint.fd());
-  follow_mode(*endpoint);
-  // Where an offer may still come, it would take a recvmsg(2) to see it.
-  endpoint.channel().side().state.plain.store(1, std::memory_order_release);
-}
-
 }  // namespace
 
 int leave_to_kernel(int fd) noexcept {
@@ -37,9 +28,14 @@ void stay_in_kernel() noexcept {
   if (table.size() == 0) return;
   const int saved = errno;
   in_kernel.store(true, std::memory_order_relaxed);
-  const int end = table.highest();
-  for (int fd = 0; fd < end; ++fd) leave_with_its_calls(fd);
-  for (int i = 0; i < table.ids_in_use(); ++i) leave_with_its_calls(DescriptorTable::kFirstId - i);
+  // In two steps, since both ends of one connection may be among them.
+  for_each_endpoint([](EndpointRef& endpoint, int) { endpoint.channel().freeze(endpoint.fd()); });
+  for_each_endpoint([](EndpointRef& endpoint, int) {
+    endpoint.channel().leave_for_good(endpoint.fd());
+    follow_mode(*endpoint);
+    // Where an offer may still come, it would take a recvmsg(2) to see it.
+    endpoint.channel().stop_looking();
+  });
   errno = saved;
 }
 

@@ -30,20 +30,10 @@ void settle_fresh_sockets() noexcept {
   }
 }
 
-}  // namespace
-
-namespace {
-
 // Each process that will hold them; see core/channel_hold.cc.
 void lock_holds() noexcept {
-  const auto lock = [](int fd) {
-    const Slot slot = table.find(fd);
-    if (slot.kind() != Kind::endpoint) return;
-    if (EndpointRef endpoint(fd); endpoint) endpoint.channel().lock_hold(endpoint.fd());
-  };
-  const int end = table.highest();
-  for (int fd = 0; fd < end; ++fd) lock(fd);
-  for (int i = 0; i < table.ids_in_use(); ++i) lock(DescriptorTable::kFirstId - i);
+  for_each_endpoint(
+      [](EndpointRef& endpoint, int) { endpoint.channel().lock_hold(endpoint.fd()); });
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <initializer_list>
 #include <string>
 #include <vector>
@@ -122,6 +123,25 @@ TEST_P(Seccomp, KeepsWhatIsUnderWay) {
   EXPECT_EQ(::shutdown(fd, SHUT_WR), 0);
   EXPECT_EQ(read_to_end(fd), "from before, written early, and late");
   EXPECT_EQ(connection.peer.wait(), 0);
+}
+
+TEST(SeccompOfBothEnds, KeepsWhatIsUnderWay) {
+  Child child([] {
+    const Connection connection = make_connection();
+    warm_up(connection.client.get(), connection.server.get());
+    ASSERT_EQ(write_all(connection.client.get(), "to server"), 9U);
+    ASSERT_EQ(write_all(connection.server.get(), "to client"), 9U);
+    if (!restrict_to({SYS_read, SYS_write, SYS_exit_group}, SECCOMP_RET_KILL_PROCESS, true)) {
+      ::_exit(3);
+    }
+    char text[9];
+    if (::read(connection.server.get(), text, 9) != 9) ::_exit(4);
+    if (std::memcmp(text, "to server", 9) != 0) ::_exit(5);
+    if (::read(connection.client.get(), text, 9) != 9) ::_exit(6);
+    if (std::memcmp(text, "to client", 9) != 0) ::_exit(7);
+    ::_exit(0);
+  });
+  EXPECT_EQ(child.wait(), 0);
 }
 
 TEST_P(Seccomp, AppliesToConnectionsThatAreMadeLater) {
