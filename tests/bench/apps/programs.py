@@ -151,7 +151,7 @@ class Postgres(Program):
         self.bin = self.directory_of_programs()
         self.prepared = set()
         self.bytes = 0
-        self.file = os.path.join(processes.directory, 'wide')
+        self.file = os.path.join(processes.folder('copy'), 'wide')
 
     @classmethod
     def directory_of_programs(cls):
@@ -213,10 +213,11 @@ class Postgres(Program):
                 self.processes.run(self.client(side) + [self.tool('pgbench'), '-i', '-q', '--unlogged-tables',
                                                         '-s', str(self.scale)], 180)
             else:
-                # The text is not compressed, so that sending and not unpacking is what takes time.
-                self.sql(side, 'CREATE UNLOGGED TABLE wide (id int, text text STORAGE PLAIN);'
+                # Rows below 2 kB are not compressed, so that sending and not unpacking is what takes time.
+                self.sql(side, 'CREATE UNLOGGED TABLE wide (id int, text text);'
                                'INSERT INTO wide SELECT i, repeat(md5(i::text), 31) '
-                               f'FROM generate_series(1, {self.wide_rows}) i; VACUUM ANALYZE wide')
+                               f'FROM generate_series(1, {self.wide_rows}) i')
+                self.sql(side, 'VACUUM ANALYZE wide')
             self.sql(side, 'CHECKPOINT')
         if kind == 'wide':
             self.processes.run(self.client('kernel') + [self.tool('psql'), '-Xqc', f"COPY wide TO '{self.file}'"], 120)
