@@ -1,7 +1,7 @@
 """The programs that scripts/bench-apps measures: a pair of servers of each, and their load generators.
 
-A Program has two servers with the same data, `kernel` and `tssx`, of which the second is preloaded as its clients
-are. `measure` makes one measurement of a cell and returns a Sample.
+A Program has two servers with the same data, one for each side, `kernel` and `tssx`. The second is preloaded, as its
+clients are; the first may be preloaded with another library, to compare two. `measure` makes one measurement of a cell and returns a Sample.
 """
 import dataclasses
 import glob
@@ -48,9 +48,10 @@ class Program:
     cells = ()
     socket_name = 'socket'
 
-    def __init__(self, processes, library):
+    def __init__(self, processes, libraries, names):
         self.processes = processes
-        self.library = library
+        self.libraries = libraries  # for each side what is preloaded, None for nothing
+        self.names = names
         self.servers = {}
         self.rates = {}  # for load generators that take a number of operations and not a time
         self.path = {}
@@ -62,9 +63,9 @@ class Program:
         return [name for name in cls.needs if not shutil.which(name)]
 
     def environment(self, side):
-        if side == 'kernel':
+        if not self.libraries[side]:
             return {}
-        return {'LD_PRELOAD': self.library, 'USE_TSSX': self.path[side]}
+        return {'LD_PRELOAD': self.libraries[side], 'USE_TSSX': self.path[side]}
 
     def log(self, side):
         return os.path.join(self.processes.directory, f'{type(self).__name__.lower()}-{side}.log')
@@ -100,12 +101,14 @@ class Program:
         return []
 
     def check_library(self):
-        """Exactly the servers of one side have the library."""
+        """Each server has the library of its side, and not that of the other."""
         for side in SIDES:
             for pid in self.server_pids(side) + self.client_pids(side):
                 with open(f'/proc/{pid}/maps', encoding='utf-8', errors='replace') as file:
-                    if (self.library in file.read()) != (side == 'tssx'):
-                        raise Failure(f'process {pid} of {type(self).__name__}, side {side}: the wrong library')
+                    maps = file.read()
+                if any((library in maps) != (library == self.libraries[side])
+                       for library in self.libraries.values() if library):
+                    raise Failure(f'process {pid} of {type(self).__name__}, side {side}: the wrong library')
 
     def prepare(self, cell):
         """What that cell needs beyond the servers."""
@@ -146,8 +149,8 @@ class Postgres(Program):
              {'copy': 'COPY wide FROM STDIN WHERE id < 0'}),
     )
 
-    def __init__(self, processes, library):
-        super().__init__(processes, library)
+    def __init__(self, processes, libraries, names):
+        super().__init__(processes, libraries, names)
         self.bin = self.directory_of_programs()
         self.prepared = set()
         self.bytes = 0
@@ -335,8 +338,8 @@ class Nginx(Program):
             ('64k-c8', '64 kB', '/64k', 8, None), ('1m-c4', '1 MB', '/1m', 4, None),
             ('single-c8', '20 bytes, a connection for each request', '/single/small', 8, None)))
 
-    def __init__(self, processes, library):
-        super().__init__(processes, library)
+    def __init__(self, processes, libraries, names):
+        super().__init__(processes, libraries, names)
         self.fronts = {}
         self.ports = {}
 
