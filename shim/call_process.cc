@@ -61,9 +61,7 @@ pid_t do_vfork() {
     writing->store(0, std::memory_order_relaxed);
     return do_fork();
   }
-  const long high = sys::fcntl(ends[1], F_DUPFD_CLOEXEC, 700);
-  if (high >= 0) sys::close(ends[1]);
-  writing->store(static_cast<int>(high >= 0 ? high : ends[1]), std::memory_order_relaxed);
+  writing->store(move_out_of_the_way(ends[1]), std::memory_order_relaxed);
   hide_descriptor(*writing);
   const pid_t child = do_fork();
   if (child == 0) {

@@ -12,6 +12,10 @@ namespace {
 
 constinit Pool<Listener> listeners{};
 
+// Above what select(2) users have, below the usual limit. The presence has numbers of its own
+// (core/presence.cc).
+constexpr int kFirstHidden = 700;
+
 }  // namespace
 
 bool DescriptorTable::open() noexcept {
@@ -151,6 +155,18 @@ void release_descriptor(int fd) noexcept {
 
 void forget_stale(int fd) noexcept {
   if (fd >= 0 && table.find(fd).word() != 0) release_descriptor(fd);
+}
+
+int duplicate_out_of_the_way(int fd) noexcept {
+  const long high = sys::fcntl(fd, F_DUPFD_CLOEXEC, kFirstHidden);
+  return high < 0 ? -1 : static_cast<int>(high);
+}
+
+int move_out_of_the_way(int fd) noexcept {
+  const int high = duplicate_out_of_the_way(fd);
+  if (high < 0) return fd;
+  sys::close(fd);
+  return high;
 }
 
 void hide_descriptor(std::atomic<int>& owner) noexcept {

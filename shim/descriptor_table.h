@@ -175,6 +175,14 @@ inline void act_on_cancellation() {
   if (__libc_single_threaded == 0) ::pthread_testcancel();
 }
 
+// A duplicate of `fd`, close-on-exec, at a number for descriptors of the library's own. -1 without
+// one: none is free there, or RLIMIT_NOFILE ends below.
+int duplicate_out_of_the_way(int fd) noexcept;
+
+// The same, and closes `fd`. Without such a number the descriptor stays where it is. Returns where
+// it is now.
+int move_out_of_the_way(int fd) noexcept;
+
 // The descriptor in `owner` (>= 0) is the library's own from now on: close() and its like spare it.
 // When the application puts a file of its own on the number, the descriptor moves and `owner` says
 // where to; so it is read at each use. `owner` is aligned to 8 bytes and outlives the descriptor.

@@ -1,6 +1,5 @@
 #include "shim/endpoint.h"
 
-#include <fcntl.h>
 #include <sys/single_threaded.h>
 
 #include "core/sys.h"
@@ -12,12 +11,6 @@
 namespace tssx {
 
 constinit Pool<Endpoint> endpoints{};
-
-namespace {
-
-constexpr int kFirstHidden = 700;  // above what select(2) users have, below the usual limit
-
-}  // namespace
 
 Endpoint* open_endpoint(const ChannelOrigin& origin) noexcept {
   Endpoint* endpoint = endpoints.take();
@@ -60,9 +53,8 @@ void keep_for_calls(Endpoint& endpoint, int kernel_fd, std::uint32_t own) noexce
       endpoint.kept_fd.load(std::memory_order_relaxed) >= 0) {
     return;
   }
-  const long kept = sys::fcntl(kernel_fd, F_DUPFD_CLOEXEC, kFirstHidden);
-  if (kept < 0) return;
-  const auto number = static_cast<int>(kept);
+  const int number = duplicate_out_of_the_way(kernel_fd);
+  if (number < 0) return;
   int none = -1;
   if (!endpoint.kept_fd.compare_exchange_strong(none, number, std::memory_order_relaxed)) {
     sys::close(number);

@@ -249,15 +249,8 @@ void EpollSet::enter_front() noexcept {
       LockScope lock(lock_, is_exclusive_process());
       const int set = number();
       if (front() < 0 && set >= 0) {
-        long made = sys::call(SYS_epoll_create1, EPOLL_CLOEXEC);
-        if (made >= 0) {
-          const long high = sys::fcntl(static_cast<int>(made), F_DUPFD_CLOEXEC, 700);
-          if (high >= 0) {
-            sys::close(static_cast<int>(made));
-            made = high;
-          }
-        }
-        const auto front = static_cast<int>(made);
+        const long made = sys::call(SYS_epoll_create1, EPOLL_CLOEXEC);
+        const int front = made < 0 ? -1 : move_out_of_the_way(static_cast<int>(made));
         if (front < 0 ||
             tell_kernel(front, EPOLL_CTL_ADD, set, EPOLLIN | EPOLLET, tag_of(kSetIndex, 0)) != 0) {
           if (front >= 0) sys::close(front);

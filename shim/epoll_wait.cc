@@ -273,9 +273,7 @@ void EpollSet::prepare_kick() noexcept {
   if (kick_fd_ == 0) {
     const long made = sys::call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (made < 0) return;
-    const long high = sys::fcntl(static_cast<int>(made), F_DUPFD_CLOEXEC, 700);
-    if (high >= 0) sys::close(static_cast<int>(made));
-    kick_fd_ = static_cast<int>(high < 0 ? made : high);
+    kick_fd_ = move_out_of_the_way(static_cast<int>(made));
     table.hide(kick_fd_);
   }
   const int front = this->front();
