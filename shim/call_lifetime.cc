@@ -60,14 +60,12 @@ int refuse() noexcept {
 // The application wants this number, which is a hidden descriptor's: moves that elsewhere.
 bool vacate(int fd) noexcept {
   // A call of another thread may have read the number of an ID's socket already.
-  for (int i = 0; i < table.ids_in_use(); ++i) {
-    const int id = DescriptorTable::kFirstId - i;
-    if (table.kernel_fd(id) != fd) continue;
+  for_each_id_of(fd, [fd](int id) {
     EndpointRef endpoint(id);
-    if (!endpoint) continue;
+    if (!endpoint) return;
     keep_for_calls(*endpoint, fd, 1);
     endpoint.channel().unlock_hold();  // this number of its socket's is about to be closed
-  }
+  });
   if (move_hidden(fd)) return true;
   errno = EMFILE;
   return false;

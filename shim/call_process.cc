@@ -86,10 +86,7 @@ void leave_number(int fd) noexcept {
     leave_to_kernel(fd);
     return;
   }
-  for (int i = 0; i < table.ids_in_use(); ++i) {
-    const int id = DescriptorTable::kFirstId - i;
-    if (table.kernel_fd(id) == fd) leave_to_kernel(id);
-  }
+  for_each_id_of(fd, leave_to_kernel);
 }
 
 // File actions give the child other numbers for what it inherits, and the copy is open in the new

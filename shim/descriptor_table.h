@@ -169,6 +169,15 @@ void for_each_endpoint(Visit&& visit) noexcept {
   for (int i = 0; i < ids; ++i) look(DescriptorTable::kFirstId - i);
 }
 
+// Calls visit(id) for each ID whose socket has the kernel's number `kernel_fd`.
+template <class Visit>
+void for_each_id_of(int kernel_fd, Visit&& visit) noexcept {
+  for (int i = 0; i < table.ids_in_use(); ++i) {
+    const int id = DescriptorTable::kFirstId - i;
+    if (table.kernel_fd(id) == kernel_fd) visit(id);
+  }
+}
+
 // read(2) and its like are cancellation points also where they need no system call
 // (pthreads(7)). One thread alone can't be cancelled.
 inline void act_on_cancellation() {
