@@ -40,12 +40,17 @@ bool Channel::open(const ChannelOrigin& origin) noexcept {
   return true;
 }
 
+// For tssx-stat.
+void Channel::tell_holders(std::uint32_t holders) noexcept {
+  if (view_.page == nullptr) return;
+  view_.page->side[static_cast<std::size_t>(role_)].holders.store(holders, relaxed);
+}
+
 void Channel::abandon() noexcept {
   unlock_hold();
   const std::uint32_t left = side_->holders.fetch_sub(1, std::memory_order_acq_rel) - 1;
-  if (view_.page == nullptr) return;
-  view_.page->side[static_cast<std::size_t>(role_)].holders.store(left, relaxed);
-  if (left == 0) {
+  tell_holders(left);
+  if (view_.page != nullptr && left == 0) {
     // Hints: who looks at the ring knows to ask the control socket. release: after the last bytes.
     out().producer.flags.fetch_or(kGone, release);
     in().data_wait.word.fetch_or(kReaderGone, release);
@@ -88,6 +93,12 @@ void Channel::note_plain(int fd) noexcept {
   side_->state.plain.store(1, release);
 }
 
+// The connection stays, or goes back, where the kernel has it.
+void Channel::note_retired(int fd) noexcept {
+  set_phase(Phase::retired);
+  note_plain(fd);
+}
+
 void Channel::mark_broken() noexcept { side_->state.broken.store(1, release); }
 
 // --- processes ---
@@ -97,17 +108,11 @@ void Channel::prepare_fork() noexcept {
   // was accepted just now.
   if (phase() == Phase::offered) withdraw();
   side_->inherited.store(1, relaxed);
-  const std::uint32_t holders = side_->holders.fetch_add(1, std::memory_order_acq_rel) + 1;
-  if (view_.page != nullptr) {
-    view_.page->side[static_cast<std::size_t>(role_)].holders.store(holders, relaxed);
-  }
+  tell_holders(side_->holders.fetch_add(1, std::memory_order_acq_rel) + 1);
 }
 
 void Channel::undo_fork() noexcept {
-  const std::uint32_t holders = side_->holders.fetch_sub(1, std::memory_order_acq_rel) - 1;
-  if (view_.page != nullptr) {
-    view_.page->side[static_cast<std::size_t>(role_)].holders.store(holders, relaxed);
-  }
+  tell_holders(side_->holders.fetch_sub(1, std::memory_order_acq_rel) - 1);
 }
 
 void Channel::hand_over(int fd) noexcept {

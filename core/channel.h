@@ -247,7 +247,9 @@ class Channel {
   void set_phase(Phase phase) noexcept {
     side_->phase.store(static_cast<std::uint32_t>(phase), std::memory_order_release);
   }
+  void tell_holders(std::uint32_t holders) noexcept;
   void note_plain(int fd) noexcept;
+  void note_retired(int fd) noexcept;
   bool readable_bytes(std::uint64_t tail, std::uint64_t* available) noexcept;
   Outcome at_end_of_ring(int fd) noexcept;
   void publish_tail(int fd, std::uint64_t tail, std::uint64_t head) noexcept;
@@ -282,6 +284,7 @@ class Channel {
   bool is_only_holder(int fd) noexcept;
   void drop_lock() noexcept;
   void mark_broken() noexcept;
+  void give_up_sleepers() noexcept;
   bool due_for_hang_up_check() noexcept;
   Outcome end_or_reset() noexcept;
   bool peer_took_everything() const noexcept;
@@ -303,7 +306,6 @@ class Channel {
   std::uint32_t writes_since_look_ = 0;
   bool offer_alone_ = false;  // the offer is the only thing the client may leave unread
   bool unread_before_cut_ = false;
-  void give_up_sleepers() noexcept;
   std::atomic<std::uint32_t> given_up_{0};  // sleepers that will not wake any more
   std::uint64_t notice_since_ = 0;  // when a notice was first left to sleepers; receiving.lock
 };

@@ -55,8 +55,7 @@ void Channel::finish_cut(int fd) noexcept {
 // From here on this direction stays with the kernel, and the peer knows.
 void Channel::stay_in_kernel(int fd) noexcept {
   out().producer.flags.fetch_or(kStays, seq_cst);
-  set_phase(Phase::retired);
-  note_plain(fd);
+  note_retired(fd);
 }
 
 bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
@@ -279,15 +278,11 @@ bool Channel::shutdown_both(int fd) noexcept {
   if (view_.page == nullptr) return false;
   leave_ring_locked(fd, Leave::for_good);
   if (sends_to_ring()) return false;
-  side_->receiving.shut.store(1, relaxed);
-  in().data_wait.word.fetch_or(kShut, seq_cst);
-  side_->sending.fin.store(1, relaxed);
-  out().producer.flags.fetch_or(kFin, seq_cst);
+  note_shutdown(true, true);
   sys::call(SYS_shutdown, fd, SHUT_RDWR);
   return true;
 }
 
-// shutdown(2) by the kernel alone.
 void Channel::note_shutdown(bool reading, bool writing) noexcept {
   if (view_.page == nullptr) return;
   if (reading) {

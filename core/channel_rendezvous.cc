@@ -107,8 +107,7 @@ bool Channel::make_offer(int fd) noexcept {
     return false;
   }
   if (!is_present(nonce_)) {
-    set_phase(Phase::retired);
-    note_plain(fd);
+    note_retired(fd);
     return false;
   }
   if (!becomes_drained(fd)) {
@@ -160,15 +159,13 @@ void Channel::accept_offer(int fd, int segment) noexcept {
   const SetUpScope set_up;
   if (!set_up.entered() || !is_only_holder(fd) || side_->sending.fin.load(relaxed) != 0 ||
       needs_kernel(fd)) {
-    set_phase(Phase::retired);
-    note_plain(fd);
+    note_retired(fd);
     return;
   }
   Result<SegmentView> mapped = map_segment(segment, nonce_);
   if (!mapped || mapped.value().capacity < capacity_for(fd)) {
     if (mapped) unmap_segment(mapped.value());
-    set_phase(Phase::retired);
-    note_plain(fd);
+    note_retired(fd);
     return;
   }
   SegmentPage* page = mapped.value().page;
@@ -180,8 +177,7 @@ void Channel::accept_offer(int fd, int segment) noexcept {
   if (!page->answer.answer.compare_exchange_strong(
           none, static_cast<std::uint32_t>(Answer::accepted), std::memory_order_acq_rel)) {
     unmap_segment(mapped.value());
-    set_phase(Phase::retired);
-    note_plain(fd);
+    note_retired(fd);
     return;
   }
   view_ = mapped.value();
@@ -271,9 +267,7 @@ void Channel::note_calm(int fd) noexcept {
   if (sending.left.load(relaxed) == 0 || phase() != Phase::established || sends_to_ring()) return;
   if ((in().producer.flags.load(acquire) & kStays) != 0) {
     // The peer will not come back, so neither do we.
-    out().producer.flags.fetch_or(kStays, release);
-    set_phase(Phase::retired);
-    note_plain(fd);
+    stay_in_kernel(fd);
     return;
   }
   if (++sending.calm < kReturnAfterCalls << std::min(sending.returns, kMaxReturnDoublings)) return;
@@ -476,8 +470,7 @@ std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek
     receiving.kernel_bytes += received;
     if (role_ == Role::client && phase() == Phase::candidate &&
         receiving.kernel_bytes >= kOfferWindow + kOfferAfterBytes) {
-      set_phase(Phase::retired);
-      note_plain(fd);
+      note_retired(fd);
     }
   }
   return received;
