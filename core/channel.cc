@@ -35,7 +35,6 @@ bool Channel::open(const ChannelOrigin& origin) noexcept {
   writes_since_look_ = 0;
   offer_alone_ = false;
   unread_before_cut_ = false;
-  notice_since_ = 0;
   given_up_.store(0, relaxed);
   return true;
 }

@@ -136,7 +136,13 @@ class Channel {
   bool settle(int fd) noexcept;
   // The same with the receiving lock held. What is next on the socket now?
   enum class Front { nothing, notice, application };
-  enum class Notices { take_all, leave_to_sleepers };
+  // What to do with a message of ours for which somebody else sleeps on the socket. Whoever sleeps
+  // there has been woken by it, but may not have looked yet; once it is gone he would sleep on.
+  enum class Notices {
+    take_all,
+    leave_to_sleepers,
+    leave_for_a_while  // who has not looked after half a second was killed (has_sleepers())
+  };
   Front settle_locked(int fd, Notices which) noexcept;
 
   // --- waiting ---
@@ -161,8 +167,8 @@ class Channel {
   // Handles what a consuming recvmsg(2) in a sleep returned: bells, a cut, or the hang-up.
   void absorb(int fd, long received, const msghdr& message) noexcept;
   // Looks at the control socket without blocking: drains bells, notices a cut or a hang-up.
-  // False if bells were left for other sleepers to see.
-  bool look_at_socket(int fd, bool force) noexcept;
+  // False if bells were left for other sleepers to see. Called with the receiving lock.
+  bool look_at_socket(int fd, Notices which) noexcept;
   void poll_hang_up(int fd) noexcept;
 
   // Cheap looks for a waiting loop; they touch shared memory only.
@@ -284,7 +290,8 @@ class Channel {
   bool is_only_holder(int fd) noexcept;
   void drop_lock() noexcept;
   void mark_broken() noexcept;
-  void give_up_sleepers() noexcept;
+  void count_sleeper() noexcept;
+  bool leaves_to_sleepers(Notices which) noexcept;
   bool due_for_hang_up_check() noexcept;
   Outcome end_or_reset() noexcept;
   bool peer_took_everything() const noexcept;
@@ -307,7 +314,6 @@ class Channel {
   bool offer_alone_ = false;  // the offer is the only thing the client may leave unread
   bool unread_before_cut_ = false;
   std::atomic<std::uint32_t> given_up_{0};  // sleepers that will not wake any more
-  std::uint64_t notice_since_ = 0;  // when a notice was first left to sleepers; receiving.lock
 };
 
 }  // namespace tssx

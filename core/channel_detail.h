@@ -70,10 +70,6 @@ inline std::size_t room_of(const msghdr& message) noexcept {
   return room;
 }
 
-// A sleeper that has not looked at what lies on the socket by then was killed, or left its sleep by
-// siglongjmp.
-inline constexpr std::uint64_t kSleeperNs = 500'000'000;
-
 // Where the byte at `position` of what was received lies.
 inline char* place_of(const msghdr& message, std::size_t position) noexcept {
   std::size_t i = 0;

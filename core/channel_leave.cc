@@ -198,7 +198,7 @@ void Channel::freeze(int fd) noexcept {
   }
   const std::uint64_t deadline = sys::now_ns() + kFarewellNs;
   while (receives_from_ring() && receiving.cut.load(relaxed) == 0) {
-    look_at_socket(fd, true);
+    look_at_socket(fd, Notices::take_all);
     if (state.bells_heard.load(relaxed) >= state.bells_asked.load(relaxed) ||
         state.hung_up.load(relaxed) != 0 || sys::now_ns() > deadline) {
       break;

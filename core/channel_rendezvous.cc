@@ -318,7 +318,7 @@ void Channel::look_for_offer(int fd) noexcept {
 bool Channel::settle(int fd) noexcept {
   LockScope lock(side_->receiving.lock, is_exclusive());
   if (lock.hold() == Hold::nested) return true;
-  return settle_locked(fd, Notices::leave_to_sleepers) == Front::application;
+  return settle_locked(fd, Notices::leave_for_a_while) == Front::application;
 }
 
 Channel::Front Channel::settle_locked(int fd, Notices which) noexcept {
@@ -361,15 +361,8 @@ Channel::Front Channel::look_at_front(int fd, Notices which) noexcept {
         got == 1 && clones.count == 1 && classify(clones.fds[0], nonce_) != Notice::foreign;
     close_all(clones);
     if (!ours) return Front::application;
-    if (which == Notices::leave_to_sleepers && has_sleepers()) {
-      // Whoever sleeps on the socket has been woken by it, but may not have looked yet; once it is
-      // gone he would sleep on, and nothing would tell him of bytes in the ring.
-      const std::uint64_t now = sys::now_ns();
-      if (notice_since_ == 0) notice_since_ = now;
-      if (now - notice_since_ < kSleeperNs) return Front::notice;
-      give_up_sleepers();
-    }
-    notice_since_ = 0;
+    if (leaves_to_sleepers(which)) return Front::notice;
+    side_->receiving.left_since = 0;
     part.iov_len = 1;
     message.msg_control = control;
     message.msg_controllen = sizeof control;

@@ -33,12 +33,7 @@ Outcome Channel::at_end_of_ring(int fd) noexcept {
   // Before any end: what the peer sent last may lie on the socket, behind the cut.
   if (peer_is_leaving()) {
     // The cut may be left there for sleepers to see, but not for ones that are dead.
-    const std::uint64_t now = notice_since_ != 0 ? sys::now_ns() : 0;
-    if (look_at_socket(fd, notice_since_ != 0 && now - notice_since_ >= kSleeperNs)) {
-      notice_since_ = 0;
-    } else if (notice_since_ == 0) {
-      notice_since_ = sys::now_ns();
-    }
+    look_at_socket(fd, Notices::leave_for_a_while);
     if (!receives_from_ring() || side_->receiving.cut.load(relaxed) != 0) return {Status::done};
   }
   const std::uint64_t tail = side_->receiving.tail.load(relaxed);
@@ -60,7 +55,7 @@ Outcome Channel::at_end_of_ring(int fd) noexcept {
   if ((flags & kGone) == 0 && !peer_is_leaving() && !has_old_bells() && !due_for_hang_up_check()) {
     return {Status::would_block};
   }
-  look_at_socket(fd, false);
+  look_at_socket(fd, Notices::leave_to_sleepers);
   // Bells before the end hide it, where they are left for sleepers to see.
   poll_hang_up(fd);
   const bool changed = side_->state.hung_up.load(relaxed) != 0 ||

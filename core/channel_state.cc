@@ -70,7 +70,9 @@ short Channel::readiness(int fd, short socket_events) noexcept {
   const bool out_ring = sends_to_ring();
   if (in_ring && ((socket_events & (POLLIN | POLLHUP)) != 0 || peer_is_leaving())) {
     LockScope lock(receiving.lock, is_exclusive());
-    if (lock.hold() != Hold::nested && receives_from_ring()) look_at_socket(fd, false);
+    if (lock.hold() != Hold::nested && receives_from_ring()) {
+      look_at_socket(fd, Notices::leave_to_sleepers);
+    }
   }
   if (side_->state.hung_up.load(relaxed) == 0 &&
       ((in().producer.flags.load(relaxed) & kGone) != 0 ||
@@ -133,7 +135,9 @@ short Channel::readiness(int fd, short socket_events) noexcept {
 std::uint64_t Channel::bytes_waiting(int fd) noexcept {
   if (peer_is_leaving()) {
     LockScope lock(side_->receiving.lock, is_exclusive());
-    if (lock.hold() != Hold::nested && receives_from_ring()) look_at_socket(fd, false);
+    if (lock.hold() != Hold::nested && receives_from_ring()) {
+      look_at_socket(fd, Notices::leave_to_sleepers);
+    }
   }
   const bool in_ring = receives_from_ring();
   std::uint64_t bytes = view_.page != nullptr ? bytes_to_read() : 0;

@@ -12,6 +12,9 @@ using namespace channel_detail;
 namespace {
 
 constexpr std::uint64_t kHangUpCheckTicks = 100'000;  // of the TSC: some 30 to 50 us
+// A sleeper that has not looked at what lies on the socket by then was killed, or left its sleep by
+// siglongjmp.
+constexpr std::uint64_t kSleeperNs = 500'000'000;
 
 std::uint64_t ticks() noexcept {
 #if defined(__x86_64__)
@@ -66,7 +69,7 @@ void Channel::poll_hang_up(int fd) noexcept {
   if ((poll_now(fd, 0) & POLLHUP) != 0) side_->state.hung_up.store(1, release);
 }
 
-bool Channel::look_at_socket(int fd, bool force) noexcept {
+bool Channel::look_at_socket(int fd, Notices which) noexcept {
   char bells[256];
   iovec part{bells, sizeof bells};
   alignas(cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))];
@@ -79,16 +82,17 @@ bool Channel::look_at_socket(int fd, bool force) noexcept {
     message.msg_iovlen = 1;
     message.msg_control = control;
     message.msg_controllen = sizeof control;
-    if (force) give_up_sleepers();
-    const bool only_look = has_sleepers();
+    const bool only_look = which != Notices::take_all && has_sleepers();
     const long got =
         sys::recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | (only_look ? MSG_PEEK : 0));
+    if (got == -EAGAIN) side_->receiving.left_since = 0;
     if (got == -EAGAIN || got == -EINTR) return true;
     if (only_look && got > 0) {
       Descriptors clones;
       collect(message, &clones);
       close_all(clones);
-      return false;
+      if (leaves_to_sleepers(which)) return false;
+      continue;
     }
     absorb(fd, got, message);
     if (got < static_cast<long>(sizeof bells)) return true;
@@ -105,6 +109,7 @@ void Channel::absorb(int fd, long received, const msghdr& message) noexcept {
     }
     return;
   }
+  side_->receiving.left_since = 0;
   msghdr copy = message;
   Descriptors found;
   collect(copy, &found);
@@ -189,7 +194,7 @@ bool Channel::arm_data() noexcept {
     }
     bump(in().consumer.sleeps);
   }
-  side_->state.sleepers.fetch_add(1, seq_cst);
+  count_sleeper();
   return true;
 }
 
@@ -201,7 +206,7 @@ bool Channel::arm_space() noexcept {
     if (may_send()) return false;
     bump(out().producer.sleeps);
   }
-  side_->state.sleepers.fetch_add(1, seq_cst);
+  count_sleeper();
   return true;
 }
 
@@ -212,8 +217,24 @@ bool Channel::has_sleepers() noexcept {
   return counted > given_up_.load(relaxed);
 }
 
-void Channel::give_up_sleepers() noexcept {
+// Called with the receiving lock.
+void Channel::count_sleeper() noexcept {
+  // Whoever lost patience lost it with others.
+  if (!has_sleepers()) side_->receiving.left_since = 0;
+  side_->state.sleepers.fetch_add(1, seq_cst);
+}
+
+// There is a message of ours on the socket: is it to stay there for those who sleep? Called with
+// the receiving lock. All that leave something for a while have their patience in common.
+bool Channel::leaves_to_sleepers(Notices which) noexcept {
+  if (which == Notices::take_all || !has_sleepers()) return false;
+  if (which == Notices::leave_to_sleepers) return true;
+  auto& receiving = side_->receiving;
+  const std::uint64_t now = sys::now_ns();
+  if (receiving.left_since == 0) receiving.left_since = now;
+  if (now - receiving.left_since < kSleeperNs) return true;
   given_up_.store(side_->state.sleepers.load(seq_cst), relaxed);
+  return false;
 }
 
 void Channel::woken() noexcept { side_->state.sleepers.fetch_sub(1, seq_cst); }

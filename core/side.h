@@ -40,6 +40,7 @@ struct Side {
     std::atomic<std::uint32_t> shut;   // 1: shutdown(SHUT_RD)
     std::uint64_t fenced_tail;         // see Channel::publish_tail
     std::uint64_t kernel_bytes;        // received by the kernel so far
+    std::uint64_t left_since;          // see Channel::leaves_to_sleepers; 0: nothing is left
   } receiving;
 
   struct alignas(kCacheLine) {

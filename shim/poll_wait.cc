@@ -234,7 +234,7 @@ class Poll {
   }
 
   // Bells that others still have to see would end the next sleep at once.
-  bool clear_bells(bool force) noexcept {
+  bool clear_bells() noexcept {
     bool clear = true;
     for (std::size_t i = 0; i < count_; ++i) {
       Entry& entry = entries_[i];
@@ -243,7 +243,8 @@ class Poll {
       if ((kernel_[i].revents & POLLIN) == 0) continue;
       LockScope lock(channel.side().receiving.lock, channel.is_exclusive());
       if (lock.hold() == Hold::nested || !channel.receives_from_ring()) continue;
-      clear = channel.look_at_socket(entry.endpoint.fd(), force) && clear;
+      clear =
+          channel.look_at_socket(entry.endpoint.fd(), Channel::Notices::leave_for_a_while) && clear;
     }
     return clear;
   }
@@ -348,7 +349,7 @@ int wait_for_events(pollfd* fds, std::size_t count, std::uint64_t timeout, const
 
     // Sleep. Old bells first, so that it lasts.
     signals.hold(mask);
-    if (naps != 0 && !poll.clear_bells(naps > 100)) {
+    if (naps != 0 && !poll.clear_bells()) {
       const timespec moment{0, kNapNs};
       if (real::ppoll(nullptr, 0, &moment, mask) < 0) return -1;
       ++naps;

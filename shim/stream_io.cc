@@ -18,8 +18,6 @@ namespace tssx {
 namespace {
 
 constexpr std::uint64_t kNapNs = 50'000;
-// So long a bell is left to others that sleep on the socket. Who has not looked by then was killed.
-constexpr std::uint64_t kPatienceNs = 500'000'000;
 constexpr std::uint64_t kSharedSleepNs = 100'000'000;
 // Parts of a vector that are handled at once where its beginning is done already: small, for the
 // smallest of stacks.
@@ -147,12 +145,11 @@ Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool rest
 // none of it.
 Wake clear_bells(Channel& channel, int fd, bool consuming, bool restartable) {
   if (consuming || !channel.receives_from_ring()) return Wake::look_again;
-  const std::uint64_t start = sys::now_ns();
   for (;;) {
     {
       LockScope lock(channel.side().receiving.lock, channel.is_exclusive());
       if (lock.hold() == Hold::nested || !channel.receives_from_ring()) return Wake::look_again;
-      if (channel.look_at_socket(fd, sys::now_ns() - start >= kPatienceNs)) return Wake::look_again;
+      if (channel.look_at_socket(fd, Channel::Notices::leave_for_a_while)) return Wake::look_again;
     }
     if (nap(kNapNs, restartable) == Wake::interrupted) return Wake::interrupted;
   }
@@ -318,7 +315,7 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
       LockScope lock(channel.side().receiving.lock, false);
       if (channel.receives_from_ring()) return {0, true, false};
       const bool others_sleep = channel.has_sleepers();
-      crowded = others_sleep && channel.settle_locked(fd, Channel::Notices::leave_to_sleepers) ==
+      crowded = others_sleep && channel.settle_locked(fd, Channel::Notices::leave_for_a_while) ==
                                     Channel::Front::notice;
       if (channel.receives_from_ring()) return {0, true, false};
       if (!crowded) got = real::recvmsg(fd, &message, flags | MSG_DONTWAIT);

@@ -560,6 +560,36 @@ TEST_F(EstablishedChannels, LeaveBellsToOtherSleepers) {
   EXPECT_EQ(bytes_in_socket(client_.fd()), 0);
 }
 
+TEST_F(EstablishedChannels, TakeBellsFromSleepersThatHadLongEnough) {
+  ASSERT_TRUE(client_.channel().arm_data());
+  ASSERT_EQ(server_.try_send("b").bytes, 1U);
+  EXPECT_FALSE(client_.look(Channel::Notices::leave_for_a_while));
+  ::usleep(550'000);
+  EXPECT_FALSE(client_.look(Channel::Notices::leave_to_sleepers));
+  EXPECT_TRUE(client_.look(Channel::Notices::leave_for_a_while));
+  EXPECT_EQ(bytes_in_socket(client_.fd()), 0);
+}
+
+TEST_F(EstablishedChannels, GiveEverySleeperItsTime) {
+  // The bell was left to a first sleeper, who woke and let it lie.
+  ASSERT_TRUE(client_.channel().arm_data());
+  ASSERT_EQ(server_.try_send("b").bytes, 1U);
+  EXPECT_FALSE(client_.look(Channel::Notices::leave_for_a_while));
+  client_.channel().woken();
+  EXPECT_EQ(client_.receive_exactly(1), "b");
+  ::usleep(550'000);
+  ASSERT_TRUE(client_.channel().arm_data());
+  EXPECT_FALSE(client_.look(Channel::Notices::leave_for_a_while));
+  // And where it was taken while others, which are dead, are still counted.
+  EXPECT_TRUE(client_.look(Channel::Notices::take_all));
+  ::usleep(550'000);
+  ASSERT_EQ(server_.try_send("c").bytes, 1U);
+  EXPECT_EQ(bytes_in_socket(client_.fd()), 1);
+  EXPECT_FALSE(client_.look(Channel::Notices::leave_for_a_while));
+  client_.channel().woken();
+  EXPECT_TRUE(client_.look());
+}
+
 TEST_F(EstablishedChannels, FullRingBlocksAndHalfEmptyRings) {
   const std::size_t capacity = server_.channel().view().capacity;
   EXPECT_EQ(fill(server_), capacity);

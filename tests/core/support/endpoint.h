@@ -187,10 +187,10 @@ class Endpoint {
   }
 
   // Takes the bells off the socket. False if they were left for another sleeper to see.
-  bool look(bool force = false) {
+  bool look(Channel::Notices which = Channel::Notices::leave_to_sleepers) {
     LockScope lock(channel_.side().receiving.lock, channel_.is_exclusive());
     if (!channel_.receives_from_ring()) return true;
-    return channel_.look_at_socket(fd_, force);
+    return channel_.look_at_socket(fd_, which);
   }
 
   // What poll(2) would say of this endpoint.
@@ -269,7 +269,11 @@ class Endpoint {
 
   // Before a sleep, so that it lasts. Others that sleep here get a moment to see the bells.
   void clear_bells() {
-    for (int naps = 0; !look(naps >= 20); ++naps) ::usleep(100);
+    for (int naps = 0;
+         !look(naps >= 20 ? Channel::Notices::take_all : Channel::Notices::leave_to_sleepers);
+         ++naps) {
+      ::usleep(100);
+    }
   }
 
   // Where other threads use this end too, one of them may take the bells in spite of that moment
