@@ -2,8 +2,9 @@
 // between the two.
 //
 // Its parts: channel.cc (set-up and end, processes), channel_hold.cc (processes that are gone),
-// channel_rendezvous.cc (the way to the ring), channel_ring.cc (bytes), channel_wait.cc (bells and
-// sleepers), channel_leave.cc (the way back), channel_state.cc (answers to questions).
+// channel_rendezvous.cc (the way to the ring), channel_notices.cc (our messages among the bytes),
+// channel_ring.cc (bytes), channel_wait.cc (bells and sleepers), channel_leave.cc (the way back),
+// channel_state.cc (answers to questions).
 //
 // A Channel never blocks. Its calls try once and say what happened; whoever wants to wait arms it,
 // sleeps on the control socket, and tries again:
@@ -265,6 +266,7 @@ class Channel {
   bool send_bell(int fd) noexcept;
   void note_cut(int fd) noexcept;
   Front look_at_front(int fd, Notices which) noexcept;
+  void count_received(int fd, std::size_t bytes) noexcept;
   void answer_freeze(int fd) noexcept;
   bool shutdown_both(int fd) noexcept;
   void refuse(int fd) noexcept;
