@@ -98,12 +98,7 @@ EndpointRef::EndpointRef(int fd) noexcept {
     endpoint->references.store(endpoint->references.load(std::memory_order_relaxed) + 1,
                                std::memory_order_relaxed);
   } else {
-    // Never from zero: then it is being closed, or belongs to somebody else already.
-    std::uint32_t held = endpoint->references.load(std::memory_order_relaxed);
-    do {
-      if (held == 0) return;
-    } while (
-        !endpoint->references.compare_exchange_weak(held, held + 1, std::memory_order_acquire));
+    if (!take_reference(endpoint->references)) return;
     // Another thread may have closed it in between, and a third reused it: look again.
     if (table.find(fd).word() != slot.word()) {
       drop_reference(*endpoint);

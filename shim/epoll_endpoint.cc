@@ -9,6 +9,7 @@
 #include "shim/descriptor_table.h"
 #include "shim/endpoint_pool.h"
 #include "shim/epoll_set.h"
+#include "shim/pool.h"
 #include "shim/real.h"
 
 namespace tssx {
@@ -74,10 +75,7 @@ void move_pending_registrations() noexcept {
   if (!moves_pending.exchange(false, std::memory_order_acq_rel)) return;
   endpoints.for_each([](Endpoint& endpoint) {
     if (endpoint.members.load(std::memory_order_acquire) == nullptr) return;
-    std::uint32_t held = endpoint.references.load(std::memory_order_relaxed);
-    do {
-      if (held == 0) return;
-    } while (!endpoint.references.compare_exchange_weak(held, held + 1, std::memory_order_acquire));
+    if (!take_reference(endpoint.references)) return;
     if (endpoint.managed.load(std::memory_order_relaxed) != endpoint.channel.is_established()) {
       move_registrations(endpoint);
     }

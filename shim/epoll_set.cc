@@ -86,11 +86,7 @@ EpollSetRef::EpollSetRef(int epfd) noexcept {
     set->references_.store(set->references_.load(std::memory_order_relaxed) + 1,
                            std::memory_order_relaxed);
   } else {
-    // Never from zero: then it is being closed, or belongs to another number already.
-    std::uint32_t held = set->references_.load(std::memory_order_relaxed);
-    do {
-      if (held == 0) return;
-    } while (!set->references_.compare_exchange_weak(held, held + 1, std::memory_order_acquire));
+    if (!take_reference(set->references_)) return;
     if (table.find(epfd).word() != slot.word()) {
       set->drop_reference();
       return;

@@ -1,4 +1,4 @@
-// Objects whose memory is never given back to the system, only reused.
+// Objects whose memory is never given back to the system, only reused, and references to them.
 //
 // So a thread that still holds a stale pointer reads an old object, never unmapped memory.
 // Thread safety: take() and give() are lock-free. May be called from: signal handlers; no malloc.
@@ -6,11 +6,22 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <new>
 
 #include "core/sys.h"
 
 namespace tssx {
+
+// A reference to an object that was found in a table. False if it has none left: then it is being
+// closed, or belongs to somebody else already. acquire: what its last owner did to it.
+inline bool take_reference(std::atomic<std::uint32_t>& references) noexcept {
+  std::uint32_t held = references.load(std::memory_order_relaxed);
+  do {
+    if (held == 0) return false;
+  } while (!references.compare_exchange_weak(held, held + 1, std::memory_order_acquire));
+  return true;
+}
 
 // T has a member `std::atomic<std::uint32_t> taken`, and survives being constructed once only.
 template <class T, std::size_t PerChunk = 64, std::size_t MaxChunks = 4096>
