@@ -31,13 +31,6 @@ SegmentPage* map_shared(int fd, std::size_t size) noexcept {
   return static_cast<SegmentPage*>(sys::mmap(size, PROT_READ | PROT_WRITE, MAP_SHARED, fd));
 }
 
-std::uint64_t wall_clock_ns() noexcept {
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
-
 }  // namespace
 
 bool Nonce::operator==(const Nonce& other) const noexcept {
@@ -77,7 +70,7 @@ Result<NewSegment> create_segment(std::uint64_t capacity, const SegmentOrigin& o
   header.size = size;
   header.capacity = capacity;
   std::memcpy(header.nonce, origin.nonce.bytes, kNonceSize);
-  header.created_ns = wall_clock_ns();
+  header.created_ns = sys::clock_ns(CLOCK_REALTIME);
   header.server_pid = static_cast<std::uint32_t>(sys::getpid());
   header.client_pid = origin.client_pid;
   header.path_length = origin.path_length;

@@ -137,12 +137,24 @@ inline long futex_wake(const void* address, int count) noexcept {
   return call(SYS_futex, word(address), FUTEX_WAKE, count);
 }
 
-// Nanoseconds of CLOCK_MONOTONIC; through the vDSO, so without entering the kernel.
-inline std::uint64_t now_ns() noexcept {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U +
-         static_cast<std::uint64_t>(now.tv_nsec);
+constexpr std::uint64_t nanoseconds_of(const timespec& time) noexcept {
+  return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000U +
+         static_cast<std::uint64_t>(time.tv_nsec);
 }
+
+constexpr timespec timespec_of(std::uint64_t nanoseconds) noexcept {
+  return {static_cast<time_t>(nanoseconds / 1'000'000'000U),
+          static_cast<long>(nanoseconds % 1'000'000'000U)};
+}
+
+// A clock's time in nanoseconds; through the vDSO, so without entering the kernel.
+inline std::uint64_t clock_ns(clockid_t clock) noexcept {
+  timespec now{};
+  ::clock_gettime(clock, &now);
+  return nanoseconds_of(now);
+}
+
+// CLOCK_MONOTONIC, in nanoseconds.
+inline std::uint64_t now_ns() noexcept { return clock_ns(CLOCK_MONOTONIC); }
 
 }  // namespace tssx::sys

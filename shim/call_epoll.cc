@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "core/fault.h"
+#include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/epoll_set.h"
 #include "shim/real.h"
@@ -123,7 +124,6 @@ TSSX_INTERPOSED int epoll_pwait2(int epfd, epoll_event* events, int maximum,
   }
   const std::uint64_t limit = timeout == nullptr || time.tv_sec > 4'000'000'000
                                   ? EpollSet::kForever
-                                  : static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000U +
-                                        static_cast<std::uint64_t>(time.tv_nsec);
+                                  : sys::nanoseconds_of(time);
   return wait_in(*set, events, maximum, limit, mask);
 }

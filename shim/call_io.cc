@@ -263,10 +263,7 @@ TSSX_INTERPOSED int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
       return -1;
     }
     const std::uint64_t start = sys::now_ns();
-    const std::uint64_t limit = timeout == nullptr
-                                    ? ~std::uint64_t{0}
-                                    : static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000U +
-                                          static_cast<std::uint64_t>(time.tv_nsec);
+    const std::uint64_t limit = timeout == nullptr ? ~std::uint64_t{0} : sys::nanoseconds_of(time);
     int done = 0;
     int how = flags & ~MSG_WAITFORONE;
     while (done < static_cast<int>(count)) {
@@ -291,9 +288,7 @@ TSSX_INTERPOSED int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flag
     if (timeout != nullptr) {
       const std::uint64_t gone = sys::now_ns() - start;
       const std::uint64_t left = gone < limit ? limit - gone : 0;
-      time.tv_sec = static_cast<time_t>(left / 1'000'000'000U);
-      time.tv_nsec = static_cast<long>(left % 1'000'000'000U);
-      if (!put(timeout, time)) {
+      if (!put(timeout, sys::timespec_of(left))) {
         errno = EFAULT;
         return -1;
       }

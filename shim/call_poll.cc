@@ -17,8 +17,7 @@ namespace {
 
 std::uint64_t nanoseconds(const timespec& time) noexcept {
   if (time.tv_sec > 4'000'000'000) return kWaitForever;
-  return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000U +
-         static_cast<std::uint64_t>(time.tv_nsec);
+  return sys::nanoseconds_of(time);
 }
 
 constexpr nfds_t kMaxPoll = 1U << 28U;  // more than any limit on descriptors

@@ -39,8 +39,7 @@ int sleep_in(int fd, epoll_event* found, int room, std::uint64_t timeout, const 
                           : static_cast<int>(std::min<std::uint64_t>(milliseconds, 0x7fffffff));
     return real::epoll_pwait(fd, found, room, limit, mask);
   }
-  const timespec limit{static_cast<time_t>(timeout / 1'000'000'000U),
-                       static_cast<long>(timeout % 1'000'000'000U)};
+  const timespec limit = sys::timespec_of(timeout);
   const int count = real::epoll_pwait2 != nullptr
                         ? real::epoll_pwait2(fd, found, room, &limit, mask)
                         : fail(ENOSYS);

@@ -367,8 +367,7 @@ int wait_for_events(pollfd* fds, std::size_t count, std::uint64_t timeout, const
     // Another thread can take the cut to the ring, or a bell, off a socket that we sleep on.
     if (__libc_single_threaded == 0) rest = std::min(rest, kSharedSleepNs);
     if (poll.is_blind()) rest = std::min(rest, 20 * kNapNs);
-    const timespec left{static_cast<time_t>(rest / 1'000'000'000U),
-                        static_cast<long>(rest % 1'000'000'000U)};
+    const timespec left = sys::timespec_of(rest);
     const std::uint64_t asleep = sys::now_ns();
     const int woken =
         real::ppoll(poll.kernel(), poll.count(), rest != kWaitForever ? &left : nullptr, mask);

@@ -73,7 +73,7 @@ Wake after_signal(bool restartable) noexcept {
 }
 
 Wake nap(std::uint64_t nanoseconds, bool restartable) {
-  const timespec time{0, static_cast<long>(nanoseconds)};
+  const timespec time = sys::timespec_of(nanoseconds);
   return real::ppoll(nullptr, 0, &time, nullptr) < 0 ? after_signal(restartable) : Wake::look_again;
 }
 
@@ -110,8 +110,7 @@ Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool rest
     if (deadline != 0) {
       const std::uint64_t now = sys::now_ns();
       if (now >= deadline) return Wake::timed_out;
-      left.tv_sec = static_cast<time_t>((deadline - now) / 1'000'000'000U);
-      left.tv_nsec = static_cast<long>((deadline - now) % 1'000'000'000U);
+      left = sys::timespec_of(deadline - now);
     }
     const int ready = real::ppoll(&control, 1, deadline != 0 ? &left : nullptr, nullptr);
     if (ready < 0) return Wake::interrupted;
