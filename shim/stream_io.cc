@@ -10,22 +10,18 @@
 #include "core/fault.h"
 #include "core/socket_look.h"
 #include "core/sys.h"
-#include "shim/call_signal.h"
 #include "shim/control_data.h"
 #include "shim/epoll_set.h"
 #include "shim/real.h"
+#include "shim/stream_sleep.h"
 
 namespace tssx {
 namespace {
 
-constexpr std::uint64_t kNapNs = 50'000;
 constexpr std::uint64_t kSharedSleepNs = 100'000'000;
 // Parts of a vector that are handled at once where its beginning is done already: small, for the
 // smallest of stacks.
 constexpr std::size_t kParts = 64;
-
-// What a sleep ended with.
-enum class Wake { look_again, interrupted, timed_out };
 
 ssize_t fail(int error) noexcept {
   errno = error;
@@ -63,96 +59,6 @@ std::uint64_t timeout_of(int fd, int option, std::atomic<std::uint64_t>& cached)
   }
   cached.store(value, std::memory_order_relaxed);
   return value;
-}
-
-// A signal ended a sleep of ours that the kernel never restarts, within a call that it might
-// restart: one without a time limit, that has moved nothing yet (signal(7)). If all handlers asked
-// for that, so did the one that ran.
-Wake after_signal(bool restartable) noexcept {
-  return restartable && every_handler_restarts() ? Wake::look_again : Wake::interrupted;
-}
-
-Wake nap(std::uint64_t nanoseconds, bool restartable) {
-  const timespec time = sys::timespec_of(nanoseconds);
-  return real::ppoll(nullptr, 0, &time, nullptr) < 0 ? after_signal(restartable) : Wake::look_again;
-}
-
-// Ends a sleep however it is left: also when the thread is cancelled in it.
-class Sleep {
- public:
-  explicit Sleep(Channel& channel) noexcept : channel_(channel), start_(sys::now_ns()) {}
-  Sleep(const Sleep&) = delete;
-  Sleep& operator=(const Sleep&) = delete;
-  ~Sleep() {
-    channel_.woken();
-    channel_.waiter.note_sleep(sys::now_ns() - start_);
-  }
-
- private:
-  Channel& channel_;
-  std::uint64_t start_;
-};
-
-// A blocking receive gave up: by SO_RCVTIMEO, which is no business of a writer's (a reader's sleep
-// has a deadline), or because somebody made the socket non-blocking meanwhile.
-Wake after_timeout(int fd) noexcept {
-  return is_nonblocking(fd) ? Wake::timed_out : Wake::look_again;
-}
-
-// Sleeps on the control socket until a bell, the peer's end, a signal, or the deadline
-// (CLOCK_MONOTONIC nanoseconds, 0 for none). With `restartable` nothing has been moved yet: then
-// the sleep is a recv(2), and EINTR, SA_RESTART and cancellation are the kernel's own.
-Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool restartable) {
-  Sleep sleep(channel);
-  if (deadline != 0 || !restartable) {
-    pollfd control{fd, POLLIN, 0};
-    timespec left{};
-    if (deadline != 0) {
-      const std::uint64_t now = sys::now_ns();
-      if (now >= deadline) return Wake::timed_out;
-      left = sys::timespec_of(deadline - now);
-    }
-    const int ready = real::ppoll(&control, 1, deadline != 0 ? &left : nullptr, nullptr);
-    if (ready < 0) return Wake::interrupted;
-    return ready == 0 ? Wake::timed_out : Wake::look_again;
-  }
-  if (channel.is_exclusive()) {
-    char bells[256];
-    iovec part{bells, sizeof bells};
-    alignas(cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))];
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    const ssize_t got = real::recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
-    if (got < 0 && errno == EINTR) return Wake::interrupted;
-    if (got < 0 && errno == EAGAIN) return after_timeout(fd);
-    channel.absorb(fd, got < 0 ? -errno : got, message);
-    return Wake::look_again;
-  }
-  // Others may sleep here too: leave the bell for them to see.
-  char byte = 0;
-  const ssize_t got = real::recv(fd, &byte, 1, MSG_PEEK);
-  if (got < 0 && errno == EINTR) return Wake::interrupted;
-  if (got < 0 && errno == EAGAIN) return after_timeout(fd);
-  if (got <= 0) channel.poll_hang_up(fd);
-  return Wake::look_again;
-}
-
-// Takes the bells off the socket before a sleep, so that the sleep lasts. Where other threads may
-// not have seen them yet, gives those a moment. A sleep that is itself a consuming recv(2) needs
-// none of it.
-Wake clear_bells(Channel& channel, int fd, bool consuming, bool restartable) {
-  if (consuming || !channel.receives_from_ring()) return Wake::look_again;
-  for (;;) {
-    {
-      LockScope lock(channel.side().receiving.lock, channel.is_exclusive());
-      if (lock.hold() == Hold::nested || !channel.receives_from_ring()) return Wake::look_again;
-      if (channel.look_at_socket(fd, Channel::Notices::leave_for_a_while)) return Wake::look_again;
-    }
-    if (nap(kNapNs, restartable) == Wake::interrupted) return Wake::interrupted;
-  }
 }
 
 Wake wait_for_data(Channel& channel, int fd, std::uint64_t deadline, bool restartable) {

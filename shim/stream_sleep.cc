@@ -1,0 +1,81 @@
+#include "shim/stream_sleep.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "shim/call_signal.h"
+#include "shim/real.h"
+#include "shim/stream_io.h"
+
+namespace tssx {
+namespace {
+
+// A blocking receive gave up: by SO_RCVTIMEO, which is no business of a writer's (a reader's sleep
+// has a deadline), or because somebody made the socket non-blocking meanwhile.
+Wake after_timeout(int fd) noexcept {
+  return is_nonblocking(fd) ? Wake::timed_out : Wake::look_again;
+}
+
+}  // namespace
+
+Wake after_signal(bool restartable) noexcept {
+  return restartable && every_handler_restarts() ? Wake::look_again : Wake::interrupted;
+}
+
+Wake nap(std::uint64_t nanoseconds, bool restartable) {
+  const timespec time = sys::timespec_of(nanoseconds);
+  return real::ppoll(nullptr, 0, &time, nullptr) < 0 ? after_signal(restartable) : Wake::look_again;
+}
+
+Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool restartable) {
+  Sleep sleep(channel);
+  if (deadline != 0 || !restartable) {
+    pollfd control{fd, POLLIN, 0};
+    timespec left{};
+    if (deadline != 0) {
+      const std::uint64_t now = sys::now_ns();
+      if (now >= deadline) return Wake::timed_out;
+      left = sys::timespec_of(deadline - now);
+    }
+    const int ready = real::ppoll(&control, 1, deadline != 0 ? &left : nullptr, nullptr);
+    if (ready < 0) return Wake::interrupted;
+    return ready == 0 ? Wake::timed_out : Wake::look_again;
+  }
+  if (channel.is_exclusive()) {
+    char bells[256];
+    iovec part{bells, sizeof bells};
+    alignas(cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))];
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    const ssize_t got = real::recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    if (got < 0 && errno == EINTR) return Wake::interrupted;
+    if (got < 0 && errno == EAGAIN) return after_timeout(fd);
+    channel.absorb(fd, got < 0 ? -errno : got, message);
+    return Wake::look_again;
+  }
+  // Others may sleep here too: leave the bell for them to see.
+  char byte = 0;
+  const ssize_t got = real::recv(fd, &byte, 1, MSG_PEEK);
+  if (got < 0 && errno == EINTR) return Wake::interrupted;
+  if (got < 0 && errno == EAGAIN) return after_timeout(fd);
+  if (got <= 0) channel.poll_hang_up(fd);
+  return Wake::look_again;
+}
+
+Wake clear_bells(Channel& channel, int fd, bool consuming, bool restartable) {
+  if (consuming || !channel.receives_from_ring()) return Wake::look_again;
+  for (;;) {
+    {
+      LockScope lock(channel.side().receiving.lock, channel.is_exclusive());
+      if (lock.hold() == Hold::nested || !channel.receives_from_ring()) return Wake::look_again;
+      if (channel.look_at_socket(fd, Channel::Notices::leave_for_a_while)) return Wake::look_again;
+    }
+    if (nap(kNapNs, restartable) == Wake::interrupted) return Wake::interrupted;
+  }
+}
+
+}  // namespace tssx
