@@ -29,6 +29,7 @@ bool Channel::open(const ChannelOrigin& origin) noexcept {
   view_ = SegmentView{};
   seen_tail_ = 0;
   last_hang_up_check_ = 0;
+  progress_seen_ = 0;
   bells_owed_.store(0, relaxed);
   hold_is_locked_.store(false, relaxed);
   publishing_ = 0;

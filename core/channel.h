@@ -263,7 +263,6 @@ class Channel {
   bool publish_head(int fd, std::uint64_t head) noexcept;
   void ring_for_data(int fd) noexcept;
   void ring_for_space(int fd) noexcept;
-  bool send_bell(int fd) noexcept;
   void note_cut(int fd) noexcept;
   Front look_at_front(int fd, Notices which) noexcept;
   void count_received(int fd, std::size_t bytes) noexcept;
@@ -294,7 +293,9 @@ class Channel {
   void mark_broken() noexcept;
   void count_sleeper() noexcept;
   bool leaves_to_sleepers(Notices which) noexcept;
-  bool due_for_hang_up_check() noexcept;
+  // Is it time to ask the socket whether the peer was killed? `progress` moves with what the peer
+  // does: as long as it does, it need not be asked so often.
+  bool due_for_hang_up_check(std::uint64_t progress) noexcept;
   Outcome end_or_reset() noexcept;
   bool peer_took_everything() const noexcept;
   bool is_only_shut() const noexcept;
@@ -309,6 +310,7 @@ class Channel {
   SegmentView view_{};
   std::uint64_t seen_tail_ = 0;  // of the outgoing ring; a private, never too large, copy
   std::atomic<std::uint64_t> last_hang_up_check_{0};
+  std::atomic<std::uint64_t> progress_seen_{0};
   std::atomic<std::uint32_t> bells_owed_{0};
   std::atomic<bool> hold_is_locked_{false};
   volatile std::uint64_t publishing_ = 0;  // the head that publish_head() is about to publish

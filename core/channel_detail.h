@@ -3,7 +3,6 @@
 // Thread safety: functions of their arguments. May be called from: anywhere; no malloc, no stdio.
 #pragma once
 
-#include <signal.h>
 #include <sys/socket.h>
 
 #include <atomic>
@@ -13,6 +12,7 @@
 
 #include "core/channel.h"
 #include "core/rendezvous.h"
+#include "core/signals_blocked.h"
 #include "core/socket_look.h"
 #include "core/sys.h"
 
@@ -22,22 +22,6 @@ inline constexpr auto relaxed = std::memory_order_relaxed;
 inline constexpr auto acquire = std::memory_order_acquire;
 inline constexpr auto release = std::memory_order_release;
 inline constexpr auto seq_cst = std::memory_order_seq_cst;
-
-// No handler of this thread runs while it lives: what it does on the socket and what it notes of
-// that belong together, and a handler that writes would come between.
-class SignalsBlocked {
- public:
-  SignalsBlocked() noexcept {
-    const std::uint64_t all = ~std::uint64_t{0};
-    sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::word(&all), sys::word(&previous_), 8);
-  }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-  ~SignalsBlocked() { sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::word(&previous_), 0, 8); }
-
- private:
-  std::uint64_t previous_ = 0;
-};
 
 constexpr std::uint32_t word_of(Mode mode) noexcept { return static_cast<std::uint32_t>(mode); }
 

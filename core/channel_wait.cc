@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "core/bell.h"
 #include "core/channel_detail.h"
 
 namespace tssx {
@@ -12,6 +13,8 @@ using namespace channel_detail;
 namespace {
 
 constexpr std::uint64_t kHangUpCheckTicks = 100'000;  // of the TSC: some 30 to 50 us
+// A peer that has moved within so many ticks was alive a moment ago: some 150 to 250 us.
+constexpr std::uint64_t kAliveTicks = 500'000;
 // A sleeper that has not looked at what lies on the socket by then was killed, or left its sleep by
 // siglongjmp.
 constexpr std::uint64_t kSleeperNs = 500'000'000;
@@ -57,12 +60,15 @@ bool Channel::peer_is_leaving() const noexcept {
 
 // --- the control socket ---
 
-bool Channel::due_for_hang_up_check() noexcept {
+bool Channel::due_for_hang_up_check(std::uint64_t progress) noexcept {
   const std::uint64_t now = ticks();
   // relaxed: readers and writers hold different locks; two looks instead of one do no harm.
-  if (now - last_hang_up_check_.load(relaxed) < kHangUpCheckTicks) return false;
+  const std::uint64_t last = last_hang_up_check_.load(relaxed);
+  if (now - last < kHangUpCheckTicks) return false;
   last_hang_up_check_.store(now, relaxed);
-  return true;
+  if (progress == progress_seen_.load(relaxed)) return true;
+  progress_seen_.store(progress, relaxed);
+  return now - last >= kAliveTicks;
 }
 
 void Channel::poll_hang_up(int fd) noexcept {
@@ -124,21 +130,13 @@ void Channel::absorb(int fd, long received, const msghdr& message) noexcept {
 
 // --- bells ---
 
-bool Channel::send_bell(int fd) noexcept {
-  const char bell = '\a';
-  return sys::send(fd, &bell, 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
-}
-
 void Channel::ring_for_data(int fd) noexcept {
   // Claim the waiting bit: one bell for one sleeper, however many writers see it. A frozen consumer
   // left the socket to somebody who knows no bells.
   const std::uint32_t word = out().data_wait.word.fetch_and(~kWaiting, seq_cst);
   if ((word & kWaiting) == 0 || (word & kFrozen) != 0) return;
-  // A handler may have taken this direction to the kernel, where a bell would be a stray byte. Its
-  // cut has woken the sleeper.
-  const SignalsBlocked blocked;
-  if (!sends_to_ring()) return;
-  if (send_bell(fd)) bump(out().producer.bells);
+  // A handler may have taken this direction to the kernel. Its cut has woken the sleeper.
+  if (send_bell(fd, side_->sending.mode)) bump(out().producer.bells);
 }
 
 void Channel::ring_for_space(int fd) noexcept {
@@ -148,12 +146,12 @@ void Channel::ring_for_space(int fd) noexcept {
   // Under the lock: a bell must not overtake a cut that another thread is about to send. Locks are
   // always taken in this order, receiving before sending.
   LockScope lock(side_->sending.lock, is_exclusive());
-  const SignalsBlocked blocked;
   if (sends_to_ring()) {
-    rung = send_bell(fd);
+    rung = send_bell(fd, side_->sending.mode);
   } else if (side_->sending.left.load(relaxed) == 0 && lock.hold() != Hold::nested) {
     // Our direction is still plain data, where a bell would be a stray byte: cut first. The cut
     // wakes as well as a bell.
+    const SignalsBlocked blocked;
     rung = cut_to_ring(fd, Queue::any);
   }
   if (rung) bump(in().consumer.bells);
