@@ -10,7 +10,8 @@ constexpr std::uint64_t kWakeUpNs = 30'000;        // what a sleep adds to the w
 constexpr std::uint32_t kProbeEvery = 32;
 constexpr std::uint64_t kProbeNs = 4'000;
 constexpr std::uint64_t kShortestBudgetNs = 8'000;
-constexpr std::uint64_t kLostSliceNs = 100'000;  // a yield this long lost more than it can earn
+constexpr std::uint64_t kLostSliceNs =
+    500'000;  // a yield this long gave a whole slice to a stranger
 constexpr std::uint64_t kFirstPenaltyNs = 1'000'000;
 constexpr std::uint64_t kLongestPenaltyNs = 10'000'000;
 

@@ -8,7 +8,9 @@
 namespace tssx {
 namespace {
 
-constexpr std::uint32_t kMissesToCool = 4;
+// When to ask for a bell instead of looking at a ring: a bell costs the two sides some 2 us, a look
+// at a ring that has not moved about a hundredth of that.
+constexpr std::uint32_t kMissesToCool = 128;
 constexpr std::uint32_t kHotEnough = 32;
 
 constexpr int kAsked =
