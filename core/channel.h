@@ -201,7 +201,7 @@ class Channel {
   // --- control ---
 
   void shutdown(int fd, bool reading, bool writing) noexcept;
-  // The control socket was shut down already: the peer is to know that it isn't closed.
+  // The control socket is about to be shut down: the peer is to know that it isn't closed.
   void note_shutdown(bool reading, bool writing) noexcept;
   // Takes both directions back to the kernel, in order and without loss. False if the peer's queue
   // is full at the moment: try again.

@@ -307,10 +307,12 @@ void Channel::shutdown(int fd, bool reading, bool writing) noexcept {
     if (sends_to_ring() && (out().data_wait.word.load(acquire) & kFrozen) != 0) {
       resend_by_kernel(fd);
     }
-    if (!sends_to_ring() && !cut_to_ring(fd, Queue::any)) sys::call(SYS_shutdown, fd, SHUT_WR);
+    const bool by_kernel = !sends_to_ring() && !cut_to_ring(fd, Queue::any);
     side_->sending.fin.store(1, relaxed);
     // release: after the last head; then as after any publication, tell a sleeper.
     out().producer.flags.fetch_or(kFin, seq_cst);
+    // Last: a peer that sees its socket hung up must see that it was only shut (is_only_shut()).
+    if (by_kernel) sys::call(SYS_shutdown, fd, SHUT_WR);
     // Against leave_for_good(): one of the two sees the other.
     const std::uint32_t word = out().data_wait.word.load(seq_cst);
     if (sends_to_ring() && (word & kFrozen) != 0) {

@@ -195,9 +195,9 @@ TSSX_INTERPOSED int shutdown(int fd, int how) noexcept {
     if (how < SHUT_RD || how > SHUT_RDWR) return real::shutdown(endpoint.fd(), how);
     if (!channel.is_plain() && !channel.is_established()) channel.retire(endpoint.fd());
     if (channel.is_plain() || !channel.is_established()) {
-      const int result = real::shutdown(endpoint.fd(), how);
-      if (result == 0) channel.note_shutdown(how != SHUT_WR, how != SHUT_RD);
-      return result;
+      // First: see Channel::shutdown().
+      channel.note_shutdown(how != SHUT_WR, how != SHUT_RD);
+      return real::shutdown(endpoint.fd(), how);
     }
     channel.shutdown(endpoint.fd(), how != SHUT_WR, how != SHUT_RD);
     return 0;
