@@ -307,6 +307,13 @@ void Channel::shutdown(int fd, bool reading, bool writing) noexcept {
     if (sends_to_ring() && (out().data_wait.word.load(acquire) & kFrozen) != 0) {
       resend_by_kernel(fd);
     }
+    // Where no bell for space will be needed, as the peer has not begun to move its direction, the
+    // kernel tells the end: the peer may not look at the ring yet, nor take a cut for one.
+    // seq_cst: against cut_to_ring() of the peer's, as in freeze(); should it come all the same,
+    // its next send takes it back.
+    if (!receives_from_ring() && in().producer.mode.load(seq_cst) != word_of(Mode::ring)) {
+      leave_ring_locked(fd, Leave::for_good);
+    }
     const bool by_kernel = !sends_to_ring() && !cut_to_ring(fd, Queue::any);
     side_->sending.fin.store(1, relaxed);
     // release: after the last head; then as after any publication, tell a sleeper.
