@@ -145,16 +145,16 @@ void Channel::finish_leaving(int fd, Leave how) noexcept {
 
 // A connection that has not moved: what is under way of ours is taken out.
 void Channel::refuse(int fd) noexcept {
-  const bool candidate = phase() == Phase::candidate;
   set_phase(Phase::retired);  // an offer that is in front of the queue is dropped
   if (role_ == Role::server) {
     note_plain(fd);
     return;
   }
   settle_locked(fd, Notices::take_all);
-  if (!candidate) return;
-  // The offer might still come, and the next program would take it for data. A server asks for our
-  // presence before it offers; one that is at it this very moment gets a moment to finish.
+  if (view_.page != nullptr) return;
+  // The offer might still come, also to an end that retired before, and the next program would take
+  // it for data. A server asks for our presence before it offers; one that is at it this very
+  // moment gets a moment to finish.
   revoke_presence();
   const std::uint64_t deadline = sys::now_ns() + kRefusalNs;
   do {
