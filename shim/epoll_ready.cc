@@ -115,7 +115,7 @@ std::uint32_t EpollSet::look_at_endpoint(Member& member, bool report) noexcept {
     state = static_cast<std::uint32_t>(
         static_cast<unsigned short>(channel.readiness(fd, static_cast<short>(socket_events))));
     edge = edge || head != member.seen_head ||
-           (tail != member.seen_tail && (state & kWritable) != 0) ||
+           (tail != member.seen_tail && (state & member.events & kWritable) != 0) ||
            (member.kernel_edge && (edge_by_socket || urgent));
   } else {
     edge = edge || member.kernel_edge;
