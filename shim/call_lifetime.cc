@@ -200,6 +200,7 @@ TSSX_INTERPOSED int shutdown(int fd, int how) noexcept {
       return real::shutdown(endpoint.fd(), how);
     }
     channel.shutdown(endpoint.fd(), how != SHUT_WR, how != SHUT_RD);
+    note_shutdown(*endpoint);
     return 0;
   }
   return real::shutdown(fd, how);

@@ -54,6 +54,20 @@ void detach_endpoint(Endpoint& endpoint) noexcept {
   errno = saved;
 }
 
+void note_shutdown(Endpoint& endpoint) noexcept {
+  if (endpoint.members.load(std::memory_order_acquire) == nullptr) return;
+  const int saved = errno;
+  LockScope lock(endpoint.members_lock, is_exclusive_process());
+  for (Member* at = endpoint.members.load(std::memory_order_relaxed); at != nullptr;
+       at = at->next_of_owner) {
+    LockScope inner(at->set->lock_, is_exclusive_process());
+    if (!at->managed) continue;
+    at->fresh = true;
+    poke(*at);
+  }
+  errno = saved;
+}
+
 void move_registrations(Endpoint& endpoint) noexcept {
   const int saved = errno;
   LockScope lock(endpoint.members_lock, is_exclusive_process());

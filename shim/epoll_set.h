@@ -86,6 +86,7 @@ class EpollSet {
   friend void move_registrations(int from, int to) noexcept;
   friend void adopt_registrations(int fd, Endpoint& endpoint) noexcept;
   friend void look_again(void* endpoint) noexcept;
+  friend void note_shutdown(Endpoint& endpoint) noexcept;
   friend void poke(Member& member) noexcept;
   friend void poke_all() noexcept;
   friend EpollSet* open_set(int epfd) noexcept;
@@ -238,6 +239,8 @@ void poke_all() noexcept;
 
 // The endpoint's last descriptor in this process is going.
 void detach_endpoint(Endpoint& endpoint) noexcept;
+// shutdown(2) of this end: an edge to every registration (unix_shutdown(): sk_state_change()).
+void note_shutdown(Endpoint& endpoint) noexcept;
 // The channel became established, or plain again.
 void move_registrations(Endpoint& endpoint) noexcept;
 // A hidden descriptor has a second number, and loses the first: so do its registrations.
