@@ -93,6 +93,8 @@ class Channel {
     return phase() == Phase::retired && !receives_from_ring() && !sends_to_ring() &&
            side_->sending.left.load(std::memory_order_relaxed) == 0;
   }
+  // Is to be back for good in both directions, some time.
+  bool will_stay_in_kernel() const noexcept { return phase() == Phase::retired; }
   // Went back for good in both directions: what still comes of ours changes nothing.
   bool is_back() const noexcept {
     return phase() == Phase::retired && !receives_from_ring() && !sends_to_ring() &&

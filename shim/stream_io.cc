@@ -248,6 +248,13 @@ bool more_at_once(Channel& channel, int fd) noexcept {
   return sys::call(SYS_ioctl, fd, SIOCINQ, sys::word(&unread)) == 0 && unread != 0;
 }
 
+// sock_rcvlowat(). Of SO_RCVLOWAT it is known that it takes the connection back to the kernel, but
+// the ring may still hold something.
+std::size_t least_to_return(int fd, std::size_t wanted) noexcept {
+  const int low_water = option_of(fd, SO_RCVLOWAT, 1);
+  return low_water < 1 ? 1 : std::min(static_cast<std::size_t>(low_water), wanted);
+}
+
 // recvmsg(2) on a stream tells the sender's name if it has one: a server's, where a marked client
 // has none (unix_stream_read_generic(), unix_copy_addr()). False if there is no memory for it.
 bool name_sender(EndpointRef& endpoint, msghdr& message) noexcept {
@@ -320,6 +327,7 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
   }
   const Peek peek = (flags & MSG_PEEK) != 0 ? Peek::yes : Peek::no;
   const bool all = (flags & MSG_WAITALL) != 0 && peek == Peek::no;
+  std::size_t enough = all ? wanted : 1;
   std::size_t received = 0;
   std::uint64_t deadline = 0;
   int nonblocking = (flags & MSG_DONTWAIT) != 0 ? 1 : -1;  // -1: not asked yet
@@ -347,6 +355,14 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
             nonblocking = 1;
             continue;
           }
+          if (received < wanted && !all && peek == Peek::no && channel.will_stay_in_kernel()) {
+            enough = least_to_return(fd, wanted);
+            if (received < enough) {
+              flags |= MSG_DONTWAIT;
+              nonblocking = 1;
+              continue;
+            }
+          }
           if (received >= wanted || !all) {
             if (!name_sender(endpoint, message)) return fail(EFAULT);
             return static_cast<ssize_t>(received);
@@ -358,8 +374,8 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
           return named(endpoint, message, received);
         case Status::failed:
           if (received == 0) return fail(outcome.error);
-          // With MSG_WAITALL the kernel itself drops it (unix_stream_read_generic()).
-          if (!all && outcome.error == ECONNRESET) channel.keep_error();
+          // Who has to have more drops it, as the kernel (unix_stream_read_generic()).
+          if (received >= enough && outcome.error == ECONNRESET) channel.keep_error();
           return named(endpoint, message, received);
         case Status::kernel:
           follow_mode(*endpoint);
