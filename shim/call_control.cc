@@ -104,6 +104,8 @@ TSSX_INTERPOSED int ioctl(int fd, unsigned long request, ...) noexcept {
     if (request == FIOASYNC) channel.retire(endpoint.fd());
     // An offer at the front is not the application's to count.
     if (request == FIONREAD && !channel.receives_from_ring()) channel.settle(endpoint.fd());
+    // A peer that was killed says nothing, and what it had not read is gone.
+    if (request == SIOCOUTQ && channel.sends_to_ring()) channel.poll_hang_up(endpoint.fd());
     if (request == FIONREAD || (request == SIOCOUTQ && channel.sends_to_ring())) {
       const auto bytes = static_cast<int>(request == FIONREAD ? channel.bytes_waiting(endpoint.fd())
                                                               : channel.bytes_unread());
