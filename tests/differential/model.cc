@@ -116,6 +116,8 @@ long Stream::cost() const {
   return sum;
 }
 
+bool Stream::certainly_empty() const { return !uncertain && bytes() == 0; }
+
 long sum_of_sizes(const Step& step) {
   long sum = 0;
   for (std::size_t i = fixed_arguments(step.op); i < step.arguments.size(); ++i) {
@@ -250,8 +252,8 @@ Refusal Model::refuse_by_kind(const Step& step) const {
           return "not a connection that waits";
         }
         if (stream(one.in).ended || stream(one.out).refused || stream(one.in).irregular ||
-            stream(one.out).irregular || stream(one.in).bytes() != 0 ||
-            stream(one.out).bytes() != 0) {
+            stream(one.out).irregular || !stream(one.in).certainly_empty() ||
+            !stream(one.out).certainly_empty()) {
           return "not an open connection without unread bytes";
         }
         break;
@@ -272,9 +274,9 @@ Refusal Model::refuse_alone(const Step& step) const {
   const int process = actor(step.actor).process;
   const File* const first = first_file(step);
   if (const Transfer transfer = transfer_of(step); transfer.way != Transfer::kNone) {
-    if (step.op == Op::splice_from_ && !stream(first->in).queue.empty() &&
-        (transfer.bytes > std::min(stream(first->in).queue.front().bytes, 4096L) ||
-         stream(first->in).uncertain)) {
+    if (step.op == Op::splice_from_ && !stream(first->in).certainly_empty() &&
+        (stream(first->in).uncertain ||
+         transfer.bytes > std::min(stream(first->in).queue.front().bytes, 4096L))) {
       return kSpliceSize.what;
     }
     if ((step.op == Op::splice_to_ || step.op == Op::sendfile_) && transfer.bytes > kOnePiece) {
@@ -293,7 +295,7 @@ Refusal Model::refuse_alone(const Step& step) const {
       if (sent.in == first->in || sent.in == first->out) return kCycles.what;
       if (transfer.bytes == 0) return "a message of no bytes carries nothing";
       if (sent.kind == Kind::kEndpoint && !connection(sent).cold &&
-          (stream(sent.in).bytes() != 0 || stream(sent.in).uncertain)) {
+          !stream(sent.in).certainly_empty()) {
         return kPassedUnread.what;
       }
       if (sent.kind == Kind::kEndpoint && !connection(sent).cold && !is_held(sent.peer) &&
@@ -421,8 +423,7 @@ Refusal Model::refuse_alone(const Step& step) const {
       }
       return {};
     case Op::siocoutq_:
-      if (stream(first->out).bytes() != 0 || stream(first->out).uncertain ||
-          !connection(*first).stable()) {
+      if (!stream(first->out).certainly_empty() || !connection(*first).stable()) {
         return kOutQueue.what;
       }
       return {};
@@ -437,13 +438,12 @@ Refusal Model::refuse_alone(const Step& step) const {
           if (step[2] < 0 || step[2] > 20) return "would wait too long";
           return {};
         case SO_PASSCRED:
-          if (step[2] != 0 && (!connection(*first).cold || stream(first->in).bytes() != 0)) {
+          if (step[2] != 0 && (!connection(*first).cold || !stream(first->in).certainly_empty())) {
             return kLateCredentials.what;
           }
           return {};
         case SO_PEEK_OFF:
-          if (stream(first->in).bytes() != 0 || stream(first->in).uncertain ||
-              !connection(*first).cold) {
+          if (!stream(first->in).certainly_empty() || !connection(*first).cold) {
             return kPeekOffset.what;
           }
           return {};
@@ -524,7 +524,7 @@ Refusal Model::refuse_receive(const File& from, long bytes, long flags) const {
     for (const Message& message : in.queue) {
       if (message.file != -1) return kPeekWhileMoving.what;
     }
-    if (!in.queue.empty() && (in.uncertain || bytes > in.queue.front().bytes)) {
+    if (in.uncertain || (!in.queue.empty() && bytes > in.queue.front().bytes)) {
       return kPeekWhileMoving.what;
     }
   }
@@ -554,8 +554,7 @@ Refusal Model::refuse_interest(const File& in, bool out) const {
 // Whether what the peer of a closed endpoint is told depends on how far the move has come.
 bool Model::resets_while_moving(const File& closed) const {
   if (closed.kind != Kind::kEndpoint || connection(closed).stable()) return false;
-  return stream(closed.in).bytes() != 0 || stream(closed.in).uncertain || closed.passed ||
-         file(closed.peer).passed;
+  return !stream(closed.in).certainly_empty() || closed.passed || file(closed.peer).passed;
 }
 
 // Whether a process may close a descriptor of that file.
@@ -596,8 +595,8 @@ Refusal Model::refuse_background(const Step& step) const {
           transfer.bytes == 0) {
         return "does not wait";
       }
-      if (in.ended || first->read_shut || in.irregular || in.uncertain) return "does not wait";
-      if (in.bytes() != 0) return "does not wait";
+      if (in.ended || first->read_shut || in.irregular) return "does not wait";
+      if (!in.certainly_empty()) return "does not wait";
       if (first->kind == Kind::kPipeReader && transfer.bytes > kOnePiece) return "pipe";
       return {};
     }
@@ -623,8 +622,8 @@ Refusal Model::refuse_background(const Step& step) const {
         const File& one = file(file_of(step.actor, step[i]));
         if ((step[i + 1] & (POLLOUT | POLLWRNORM)) != 0) return "does not wait";
         if (one.kind != Kind::kEndpoint || stream(one.in).irregular || one.read_shut ||
-            one.write_shut || stream(one.in).bytes() != 0 || stream(one.in).uncertain ||
-            stream(one.in).ended || stream(one.out).refused) {
+            one.write_shut || !stream(one.in).certainly_empty() || stream(one.in).ended ||
+            stream(one.out).refused) {
           return "does not wait";
         }
       }
@@ -635,8 +634,8 @@ Refusal Model::refuse_background(const Step& step) const {
         const File& one = file(member.file);
         if ((member.events & (EPOLLOUT | EPOLLONESHOT)) != 0) return "does not wait";
         if (one.kind != Kind::kEndpoint || stream(one.in).irregular || one.read_shut ||
-            one.write_shut || stream(one.in).bytes() != 0 || stream(one.in).uncertain ||
-            stream(one.in).ended || stream(one.out).refused) {
+            one.write_shut || !stream(one.in).certainly_empty() || stream(one.in).ended ||
+            stream(one.out).refused) {
           return "does not wait";
         }
       }

@@ -46,6 +46,7 @@ struct Stream {
   bool refused = false;    // nobody reads any more
 
   [[nodiscard]] long bytes() const;
+  [[nodiscard]] bool certainly_empty() const;
   [[nodiscard]] long cost() const;
 };
 
