@@ -300,6 +300,8 @@ Refusal Model::refuse_alone(const Step& step) const {
       }
       if (sent.kind == Kind::kEndpoint && !connection(sent).cold && !is_held(sent.peer) &&
           file(sent.peer).holders == 0) {
+      // Receives end early there: when the descriptor is taken, or dropped, is not known here.
+      if (stream(first->out).irregular) return "a descriptor behind out-of-band data";
         return kPassedReset.what;
       }
       if (stream(first->out).full) return kCapacity.what;
@@ -341,6 +343,10 @@ Refusal Model::refuse_alone(const Step& step) const {
     }
     return refuse_receive(*first, transfer.bytes, transfer.flags);
   }
+      if (stream(first->in).irregular && (transfer.flags & MSG_OOB) == 0 &&
+          std::find(step.arguments.begin() + 2, step.arguments.end(), 0) != step.arguments.end()) {
+        return kUrgentReadiness.what;
+      }
   switch (step.op) {
     case Op::accept_:
       if (first->backlog.empty() && !first->nonblocking) return "would wait for ever";
@@ -494,6 +500,11 @@ Refusal Model::refuse_send(const File& to, long bytes, int messages, long flags)
   }
   if (to.write_shut || out.refused) return {};
   if (const File& reader = file(to.peer);
+  if ((flags & MSG_OOB) != 0) {
+    for (const Message& message : out.queue) {
+      if (message.file != -1) return "out-of-band data behind a descriptor";
+    }
+  }
       reader.passed && !connection(to).stable() && !is_held(to.peer)) {
     return kResetWhileMoving.what;
   }
