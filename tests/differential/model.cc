@@ -20,8 +20,14 @@ constexpr long kRoom = 190000;
 constexpr long kSurelyWritable = 50000;
 // From this many bytes neither does.
 constexpr long kSurelyNotWritable = 135000;
-// What a direction holds at least when it is full of messages that are not tiny.
-constexpr long kFullAtLeast = 80000;
+// More than a direction ever holds.
+constexpr long kFullAtMost = 1000000;
+// What one write of more than that leaves in a direction that was all but empty, at least.
+constexpr long kPushAtLeast = 80000;
+// What one buffer of a message holds at most: unix_stream_sendmsg() cuts it at SKB_MAX_HEAD(0),
+// what a page has behind the struct, and 32 KiB of pages. A descriptor comes with the first of
+// them.
+constexpr long kPieceWithDescriptor = 3776 + 32768;
 // A write of no more than this arrives at a waiting reader in one piece.
 constexpr long kOnePiece = 16384;
 
@@ -110,13 +116,13 @@ long Stream::bytes() const {
   return sum;
 }
 
+bool Stream::certainly_empty() const { return !uncertain && bytes() == 0; }
+
 long Stream::cost() const {
   long sum = 0;
   for (const Message& message : queue) sum += message.cost;
   return sum;
 }
-
-bool Stream::certainly_empty() const { return !uncertain && bytes() == 0; }
 
 long sum_of_sizes(const Step& step) {
   long sum = 0;
@@ -294,14 +300,14 @@ Refusal Model::refuse_alone(const Step& step) const {
       }
       if (sent.in == first->in || sent.in == first->out) return kCycles.what;
       if (transfer.bytes == 0) return "a message of no bytes carries nothing";
+      // Receives end early there: when the descriptor is taken, or dropped, is not known here.
+      if (stream(first->out).irregular) return "a descriptor behind out-of-band data";
       if (sent.kind == Kind::kEndpoint && !connection(sent).cold &&
           !stream(sent.in).certainly_empty()) {
         return kPassedUnread.what;
       }
       if (sent.kind == Kind::kEndpoint && !connection(sent).cold && !is_held(sent.peer) &&
           file(sent.peer).holders == 0) {
-      // Receives end early there: when the descriptor is taken, or dropped, is not known here.
-      if (stream(first->out).irregular) return "a descriptor behind out-of-band data";
         return kPassedReset.what;
       }
       if (stream(first->out).full) return kCapacity.what;
@@ -337,16 +343,16 @@ Refusal Model::refuse_alone(const Step& step) const {
       for (const Message& message : stream(first->in).queue) {
         if (message.file != -1) return "messages that end at a descriptor";
       }
+      if (stream(first->in).irregular && (transfer.flags & MSG_OOB) == 0 &&
+          std::find(step.arguments.begin() + 2, step.arguments.end(), 0) != step.arguments.end()) {
+        return kUrgentReadiness.what;
+      }
       const bool waits = (transfer.flags & MSG_DONTWAIT) == 0;
       return refuse_receive(*first, transfer.bytes + (waits ? 1 : 0),
                             transfer.flags | (waits ? MSG_WAITALL : 0));
     }
     return refuse_receive(*first, transfer.bytes, transfer.flags);
   }
-      if (stream(first->in).irregular && (transfer.flags & MSG_OOB) == 0 &&
-          std::find(step.arguments.begin() + 2, step.arguments.end(), 0) != step.arguments.end()) {
-        return kUrgentReadiness.what;
-      }
   switch (step.op) {
     case Op::accept_:
       if (first->backlog.empty() && !first->nonblocking) return "would wait for ever";
@@ -494,17 +500,17 @@ Refusal Model::refuse_alone(const Step& step) const {
 Refusal Model::refuse_send(const File& to, long bytes, int messages, long flags) const {
   const Stream& out = stream(to.out);
   if ((flags & MSG_OOB) != 0 && bytes == 0) return "no out-of-band byte";
+  if ((flags & MSG_OOB) != 0) {
+    for (const Message& message : out.queue) {
+      if (message.file != -1) return "out-of-band data behind a descriptor";
+    }
+  }
   if (to.kind == Kind::kPipeWriter) {
     if (out.bytes() + bytes > 16384 || out.queue.size() > 8) return "pipe";
     return {};
   }
   if (to.write_shut || out.refused) return {};
   if (const File& reader = file(to.peer);
-  if ((flags & MSG_OOB) != 0) {
-    for (const Message& message : out.queue) {
-      if (message.file != -1) return "out-of-band data behind a descriptor";
-    }
-  }
       reader.passed && !connection(to).stable() && !is_held(to.peer)) {
     return kResetWhileMoving.what;
   }
@@ -876,10 +882,14 @@ bool Model::is_held_by_one(int index) const {
 
 void Model::send(File& to, long bytes, int messages, long flags, int carried) {
   Stream& out = stream(to.out);
+  // Also when it fails.
+  if ((flags & MSG_OOB) != 0 || carried != -1) disturb(to);
   if (to.write_shut || out.refused || out.full || bytes == 0) return;
   if ((flags & MSG_OOB) != 0) out.irregular = true;
-  if ((flags & MSG_OOB) != 0 || carried != -1) disturb(to);
-  out.queue.push_back({bytes, cost_of(bytes) + (messages - 1) * 2000, carried});
+  const long cost = cost_of(bytes) + (messages - 1) * 2000;
+  const long piece = carried == -1 ? bytes : std::min(bytes, kPieceWithDescriptor);
+  out.queue.push_back({piece, piece == bytes ? cost : cost_of(piece), carried});
+  if (bytes > piece) out.queue.push_back({bytes - piece, cost - cost_of(piece)});
   if (carried != -1) ++file(carried).holders;
 }
 
@@ -948,7 +958,8 @@ void Model::take(const Step& step) {
 
   if (const Transfer transfer = transfer_of(step); transfer.way == Transfer::kSend) {
     const int carried = step.op == Op::sendfd_ ? file_of(step.actor, step[1]) : -1;
-    count_calls(first(), transfer.messages, transfer.bytes);
+    // splice() asks for room before it sends.
+    count_calls(first(), transfer.messages + (step.op == Op::splice_to_ ? 1 : 0), transfer.bytes);
     if (carried != -1 && file(carried).kind == Kind::kEndpoint) {
       disturb(file(carried));
       connection(file(carried)).cold = false;  // a refusal may be sent
@@ -1042,7 +1053,7 @@ void Model::take(const Step& step) {
       Stream& out = stream(first().out);
       if (out.refused || first().write_shut) break;
       count_calls(first(), 1, step[1]);
-      out.queue.push_back({kFullAtLeast, step[1]});
+      out.queue.push_back({kPushAtLeast, step[1]});
       out.uncertain = out.pushed = true;
       out.stuffed = connection(first()).stable();
       break;
@@ -1051,16 +1062,18 @@ void Model::take(const Step& step) {
       Stream& out = stream(first().out);
       if (out.refused || first().write_shut) break;
       count_calls(first(), 0, kRoom);
-      const long least = step[1] >= 1024 ? kFullAtLeast : 40 * step[1];
       if (!out.full) out.full_for = step[1] <= 32768 ? step[1] : 1;
-      if (!out.uncertain && least > out.bytes()) out.queue.push_back({least - out.bytes(), kRoom});
+      // A large one goes in part.
+      const long size = std::min(step[1], kOnePiece);
+      const long least = (kRoom - out.cost()) / cost_of(size) * size;
+      if (!out.uncertain) out.queue.push_back({least, kRoom});
       out.uncertain = out.pushed = true;
       out.full = out.stuffed = connection(first()).stable();
       break;
     }
     case Op::drain_: {
       Stream& in = stream(first().in);
-      count_calls(first(), 2 + in.bytes() / step[1], 0);
+      count_calls(first(), 2 + (in.uncertain ? kFullAtMost : in.bytes()) / step[1], 0);
       while (!in.queue.empty()) consume(in, in.queue.front().bytes);
       in.uncertain = in.full = in.stuffed = false;
       break;
