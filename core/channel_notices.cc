@@ -46,11 +46,10 @@ Channel::Front Channel::look_at_front(int fd, Notices which) noexcept {
   for (;;) {
     if (receives_from_ring()) return Front::application;
     // On an empty queue a peek would take the socket's error (sock_error()), which is told once.
-    if (nothing_to_read(fd)) {
-      return is_readable_now(fd) ? Front::application : Front::nothing;
-    }
+    const int unread = unread_bytes(fd);
+    if (unread == 0) return is_readable_now(fd) ? Front::application : Front::nothing;
     // So it would where an urgent byte is all there is.
-    if (is_at_mark(fd)) return Front::application;
+    if (unread == 1 && is_at_mark(fd)) return Front::application;
     // Room for two bytes: a peek that fills its room goes on to later messages, and reports their
     // descriptors (unix_stream_read_generic()). A notice is in front if it came alone.
     char bytes[2];
@@ -71,6 +70,8 @@ Channel::Front Channel::look_at_front(int fd, Notices which) noexcept {
         got == 1 && clones.count == 1 && classify(clones.fds[0], nonce_) != Notice::foreign;
     close_all(clones);
     if (!ours) return Front::application;
+    // What was found lies behind an urgent byte.
+    if (unread != 1 && is_at_mark(fd)) return Front::application;
     if (leaves_to_sleepers(which)) return Front::notice;
     side_->receiving.left_since = 0;
     part.iov_len = 1;

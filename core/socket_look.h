@@ -26,10 +26,13 @@ inline int option_of(int fd, int option, int otherwise) noexcept {
   return sys::getsockopt(fd, SOL_SOCKET, option, &value, &length) == 0 ? value : otherwise;
 }
 
-inline bool nothing_to_read(int fd) noexcept {
+// All that lies in the receiving queue, the urgent byte too; -1 if that can't be had.
+inline int unread_bytes(int fd) noexcept {
   int unread = 0;
-  return sys::call(SYS_ioctl, fd, SIOCINQ, sys::word(&unread)) == 0 && unread == 0;
+  return sys::call(SYS_ioctl, fd, SIOCINQ, sys::word(&unread)) == 0 ? unread : -1;
 }
+
+inline bool nothing_to_read(int fd) noexcept { return unread_bytes(fd) == 0; }
 
 // Has the peer read everything that was sent?
 inline bool kernel_queue_is_empty(int fd) noexcept {

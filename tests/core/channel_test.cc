@@ -256,6 +256,25 @@ TEST_F(UnreadBeforeTheCut, SettleTakesANoticeOnlyFromTheFront) {
   EXPECT_TRUE(client_.receives_from_ring());
 }
 
+TEST_F(Channels, SettleStepsOverNoUrgentByte) {
+  for (int i = 0; i < 7; ++i) Pair::ping(server_, client_);
+  ASSERT_EQ(server_.try_send("ox").bytes, 2U);  // behind the offer
+  ASSERT_EQ(client_.receive_exactly(1), "o");
+  ASSERT_EQ(server_.try_send("x").bytes, 1U);  // sees the answer, and unread bytes
+  ASSERT_EQ(client_.receive_exactly(2), "xx");
+  ASSERT_FALSE(server_.sends_to_ring());
+  if (::send(server_.fd(), "!", 1, MSG_OOB) == -1 && errno == EOPNOTSUPP) {
+    GTEST_SKIP() << "this kernel has no MSG_OOB on AF_UNIX";
+  }
+  server_.channel().shutdown(server_.fd(), false, true);  // puts the cut behind it
+  ASSERT_TRUE(server_.sends_to_ring());
+  EXPECT_TRUE(client_.channel().settle(client_.fd()));
+  EXPECT_FALSE(client_.receives_from_ring()) << "the cut is not in front";
+  char urgent = 0;
+  EXPECT_EQ(::recv(client_.fd(), &urgent, 1, MSG_OOB | MSG_DONTWAIT), 1);
+  EXPECT_EQ(urgent, '!');
+}
+
 TEST_F(Channels, NoticeIsLeftToWhoSleepsOnTheSocket) {
   for (int i = 0; i < 8; ++i) Pair::ping(server_, client_);
   Pair::ping(client_, server_);
