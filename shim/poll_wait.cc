@@ -81,6 +81,7 @@ class Poll {
 
   void prepare() noexcept {
     others_ = false;
+    ours_ = false;
     for (std::size_t i = 0; i < count_; ++i) {
       Entry& entry = entries_[i];
       const int fd = fds_[i].fd;
@@ -95,6 +96,7 @@ class Poll {
       if (!entry.endpoint) {
         others_ = true;
         if (entry.set && entry.set->has_members()) {
+          ours_ = true;
           entry.set->look_for_other_users();
           entry.set->enter_front();
           if (entry.set->front() >= 0) kernel_[i].fd = entry.set->front();
@@ -110,6 +112,7 @@ class Poll {
         others_ = true;
         continue;
       }
+      ours_ = true;
       if (first_ == nullptr) first_ = &channel;
       // Bells, a cut, the hang-up; and the urgent byte, which travels by the socket alone.
       // After shutdown(SHUT_RD) none of that can come, and the socket is readable for good.
@@ -252,6 +255,7 @@ class Poll {
   // A channel moved to the ring while it was looked at: prepare() knows it otherwise.
   bool has_changed() noexcept { return std::exchange(changed_, false); }
   bool others() const noexcept { return others_; }
+  bool is_all_kernel() const noexcept { return !ours_; }
   bool is_blind() const noexcept { return blind_; }
   bool has_rings() const noexcept { return first_ != nullptr; }
   Channel& first() noexcept { return *first_; }
@@ -274,6 +278,7 @@ class Poll {
   bool changed_ = false;
   bool blind_ = false;
   bool others_ = false;  // something that only the kernel can answer for
+  bool ours_ = false;    // something that it can't
 };
 
 }  // namespace
@@ -305,22 +310,25 @@ int wait_for_events(pollfd* fds, std::size_t count, std::uint64_t timeout, const
   HeldSignals signals;
   for (;;) {
     poll.prepare();
-    // First look. What only the kernel knows costs a call, like any poll(2) of one's own.
-    if (timeout == 0 || poll.others() || naps != 0) {
-      if (poll.ask_kernel() < 0) {
-        errno = EINVAL;  // more descriptors than RLIMIT_NOFILE
-        return -1;
+    // First look. What only the kernel knows costs a call, like any poll(2) of one's own; where it
+    // knows all of it, the sleep below is that call.
+    if (timeout == 0 || !poll.is_all_kernel()) {
+      if (timeout == 0 || poll.others() || naps != 0) {
+        if (poll.ask_kernel() < 0) {
+          errno = EINVAL;  // more descriptors than RLIMIT_NOFILE
+          return -1;
+        }
       }
+      const int found_ready = poll.tell();
+      if (moves_pending.load(std::memory_order_acquire)) move_pending_registrations();
+      if (found_ready != 0) return found_ready;
+      if (timeout == 0) {
+        // do_poll() looks for signals also where it does not sleep.
+        const timespec now{0, 0};
+        return mask != nullptr ? real::ppoll(nullptr, 0, &now, mask) : 0;
+      }
+      if (poll.has_changed()) continue;
     }
-    const int found_ready = poll.tell();
-    if (moves_pending.load(std::memory_order_acquire)) move_pending_registrations();
-    if (found_ready != 0) return found_ready;
-    if (timeout == 0) {
-      // do_poll() looks for signals also where it does not sleep.
-      const timespec now{0, 0};
-      return mask != nullptr ? real::ppoll(nullptr, 0, &now, mask) : 0;
-    }
-    if (poll.has_changed()) continue;
     if (++in_vain > kMostInVain) {
       // What wakes us is nothing that was asked for, and stays.
       if (start != 0 && sys::now_ns() - start >= timeout) return 0;
@@ -368,15 +376,19 @@ int wait_for_events(pollfd* fds, std::size_t count, std::uint64_t timeout, const
     if (__libc_single_threaded == 0) rest = std::min(rest, kSharedSleepNs);
     if (poll.is_blind()) rest = std::min(rest, 20 * kNapNs);
     const timespec left = sys::timespec_of(rest);
-    const std::uint64_t asleep = sys::now_ns();
+    // Nobody asks how long the kernel's own wait was, unless it ends again and again for nothing.
+    const bool timed = !poll.is_all_kernel() || naps != 0;
+    const std::uint64_t asleep = timed ? sys::now_ns() : 0;
     const int woken =
         real::ppoll(poll.kernel(), poll.count(), rest != kWaitForever ? &left : nullptr, mask);
     poll.disarm();
-    const std::uint64_t slept = sys::now_ns() - asleep;
+    const std::uint64_t slept = timed ? sys::now_ns() - asleep : 0;
     if (poll.has_rings()) poll.first().waiter.note_sleep(slept);
     if (slept > 20 * kNapNs) in_vain = 0;
     if (woken < 0) return -1;
-    if (const int ready = poll.tell(); ready != 0) return ready;
+    const int ready = poll.tell();
+    if (moves_pending.load(std::memory_order_acquire)) move_pending_registrations();
+    if (ready != 0) return ready;
     if (start != 0 && sys::now_ns() - start >= timeout) return 0;
     ++naps;
   }
