@@ -39,7 +39,7 @@ Side* acquire_side() noexcept {
   Side* side = take_kept();
   if (side == nullptr) {
     side = static_cast<Side*>(
-        sys::mmap(kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1));
+        sys::mmap(kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1));
     if (side == nullptr) return nullptr;
   } else {
     std::memset(static_cast<void*>(side), 0, sizeof *side);
