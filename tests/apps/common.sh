@@ -295,23 +295,31 @@ descendants() { # descendants PID
   done
 }
 
-# check NAME COMMAND...: the command, a function perhaps, succeeds within $CHECK_LIMIT (30) seconds. It runs in a
-# subshell. Its output is shown if it does not succeed.
-check() {
-  local name=$1 log=$T/log/${1//[^a-zA-Z0-9]/-} rc='' fd pid
+# outcome OUTPUT COMMAND...: runs it in a subshell, for at most $CHECK_LIMIT (30) seconds; its status is in RC
+outcome() {
+  local output=$1 fd pid
   shift
+  RC=
   exec {fd}< <(
-    "$@" >"$log" 2>&1
+    "$@" >"$output" 2>&1
     echo $?
   )
   pid=$!
-  if ! read -r -t "${CHECK_LIMIT:-30}" -u "$fd" rc; then
+  if ! read -r -t "${CHECK_LIMIT:-30}" -u "$fd" RC; then
     for pid in $(descendants "$pid") "$pid"; do kill -KILL "$pid" 2>/dev/null; done
-    echo "no end after ${CHECK_LIMIT:-30} seconds" >>"$log"
-    rc=timeout
+    RC="no end after ${CHECK_LIMIT:-30} seconds"
   fi
+  RC=${RC:-lost}
   exec {fd}<&-
-  verdict "$name" "${rc:-lost}" "$(echo "status ${rc:-lost}"; tail -n 20 "$log")"
+}
+
+# check NAME COMMAND...: the command, a function perhaps, succeeds within $CHECK_LIMIT (30) seconds. It runs in a
+# subshell. Its output is shown if it does not succeed.
+check() {
+  local name=$1 log=$T/log/${1//[^a-zA-Z0-9]/-} RC
+  shift
+  outcome "$log" "$@"
+  verdict "$name" "$RC" "$(echo "status $RC"; tail -n 20 "$log")"
 }
 
 same() { # same NAME FILE FILE
@@ -338,21 +346,20 @@ check_preload() { # check_preload SIDE PID: exactly the preloaded sides have the
 
 # --- a look from outside --------------------------------------------------------------------------------------
 
-# connections [PROGRAM]: one line for each connection of the listed socket:
+# connections [PROGRAM [PATTERN]]: one line for each connection to a path like PATTERN, to the listed socket without:
 #   ID STATE BYTES-TO-CLIENT BYTES-TO-SERVER BELLS-TO-CLIENT BELLS-TO-SERVER
 # of those whose client is PROGRAM. Fails if tssx-stat does.
 connections() {
-  timeout -k 3 10 "${AS[@]}" "$TSSX_STAT" --json >"$T/stat.json" || return 1
+  timeout -k 3 10 "${AS[@]}" "$TSSX_STAT" --json --path "${2:-$LISTED}" >"$T/stat.json" || return 1
   perl -MJSON::PP -e '
     local $/;
     open my $file, "<", $ARGV[0] or die $!;
     my $stat = decode_json(<$file>);
     for my $c (@{$stat->{connections}}) {
-      next unless ($c->{path} // "") eq $ARGV[1];
-      next if $ARGV[2] ne "" and (($c->{client} // {})->{program} // "") ne $ARGV[2];
+      next if $ARGV[1] ne "" and (($c->{client} // {})->{program} // "") ne $ARGV[1];
       print join(" ", $c->{id}, $c->{state}, (map { $_ // 0 } $c->{to_client}{bytes}, $c->{to_server}{bytes},
         $c->{to_client}{bells}, $c->{to_server}{bells})), "\n";
-    }' "$T/stat.json" "$LISTED" "${1:-}"
+    }' "$T/stat.json" "${1:-}"
 }
 
 count_connections() { # count_connections STATE-PATTERN [PROGRAM]

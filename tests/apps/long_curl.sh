@@ -1,13 +1,13 @@
 #!/bin/bash
 # curl --unix-socket against two servers in Python: one with a thread for each connection, one with asyncio over
-# epoll. See common.sh and compared.sh for the environment.
+# epoll. See common.sh and twice.sh for the environment.
 
 TITLE='curl'
 TIME_LIMIT=280
 APP_USER=nobody
 PROGRAMS='curl python3'
 . "$(dirname "$0")/common.sh"
-. "$(dirname "$0")/compared.sh"
+. "$(dirname "$0")/twice.sh"
 
 python=$(command -v /usr/bin/python3 || command -v python3)
 
@@ -231,7 +231,7 @@ PYTHON
 
 start_server() { # start_server KIND PATH
   LISTED=$2
-  start server "$T/log/server.$RUN.$1" "$python" "$T/$1.py" "$2"
+  start server "$T/log/server.$PASS.$1" "$python" "$T/$1.py" "$2"
   SERVER=$PID
   wait_for 10 listens "$2"
 }
@@ -250,16 +250,16 @@ many() { # many COUNT URL: that many processes at once
 gives() { # gives STATUS OPTION...: curl ends with that status
   local expected=$1 rc
   shift
-  get "$@" >"$D/given" 2>"$D/message"
+  get "$@" >"$R/given" 2>"$R/message"
   rc=$?
-  echo "$rc, $(stat -c %s "$D/given") bytes"
+  echo "$rc, $(stat -c %s "$R/given") bytes"
   [ "$rc" = "$expected" ]
 }
 
 requests() { # requests KIND
   local kind=$1 n
-  S=$D/$kind.s
-  start_server "$kind" "$S" || fail "$RUN: the server starts: $kind" "$(cat "$T/log/server.$RUN.$kind")"
+  S=$R/$kind.s
+  start_server "$kind" "$S" || fail "$PASS: the server starts: $kind" "$(cat "$T/log/server.$PASS.$kind")"
   check_preload server "$SERVER"
   compare "$kind: one request" get http://host/echo/hello
   compare "$kind: the head" get -D - -o /dev/null http://host/echo/hello
@@ -302,14 +302,14 @@ requests() { # requests KIND
 
   start client "$T/log/slow" curl -sS --no-progress-meter --unix-socket "$S" http://host/slow/500
   check_preload client "$PID"
-  moved "$kind: one" 1 curl
+  look "$kind: one" "$LISTED" 1 curl
   stop "$PID" KILL
   start client "$T/log/slow" curl -sS --no-progress-meter -Z --parallel-immediate --unix-socket "$S" http://host/slow/{301..310}
-  moved "$kind: ten" 10 curl
+  look "$kind: ten" "$LISTED" 10 curl
   compare "$kind: ten slow requests by one curl" eval 'wait_for 25 gone "$PID"; sort "$T/log/slow" | sums'
   start client "$T/log/slow" curl -sSN --unix-socket "$S" http://host/slow/3000
   wait_for 10 grep -q 'chunk 30' "$T/log/slow"
-  moved "$kind: one whose server is killed" 1 curl
+  look "$kind: one whose server is killed" "$LISTED" 1 curl
   stop "$SERVER" KILL
   ends "$PID" 10
   compare "$kind: the server is killed under a request" echo "$STATUS $(tail -n 1 "$T/log/slow" | tr -dc a-z)"
@@ -317,7 +317,7 @@ requests() { # requests KIND
   rm -f "$S"
   start_server "$kind" "$S"
   compare "$kind: another server" get http://host/echo/{1..20}
-  stop "$SERVER" || fail "$RUN: TERM ends the server: $kind"
+  stop "$SERVER" || fail "$PASS: TERM ends the server: $kind"
 }
 
 cases() {
@@ -325,12 +325,12 @@ cases() {
   head -c 100000 "$T/noise" >part2
   requests threads
   requests loop
-  LISTED="@$D/abstract"
-  start_server threads "@$D/abstract"
-  compare "an abstract name" eval 'on client curl -sS --no-progress-meter --abstract-unix-socket "$D/abstract" http://host/file/20000000 | sums'
+  LISTED="@$R/abstract"
+  start_server threads "@$R/abstract"
+  compare "an abstract name" eval 'on client curl -sS --no-progress-meter --abstract-unix-socket "$R/abstract" http://host/file/20000000 | sums'
   stop "$SERVER"
-  rm -f "$D"/*.s
+  rm -f "$R"/*.s
 }
 
 head -c 20000000 /dev/urandom >"$T/noise"
-twice
+run_twice cases

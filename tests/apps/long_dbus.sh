@@ -1,21 +1,21 @@
 #!/bin/bash
 # dbus-daemon, a private bus, with clients of three libraries: libdbus (dbus-send, dbus-monitor, python3-dbus), GDBus
 # (gdbus, python3-gi), sd-bus (busctl). Calls, signals, large messages, descriptors that are passed, all ways to
-# authenticate, clients and buses that are killed. See common.sh and compared.sh for the environment.
+# authenticate, clients and buses that are killed. See common.sh and twice.sh for the environment.
 
 TITLE='D-Bus'
 TIME_LIMIT=280
 APP_USER=nobody
 PROGRAMS='dbus-daemon dbus-send dbus-monitor gdbus busctl python3'
 . "$(dirname "$0")/common.sh"
-. "$(dirname "$0")/compared.sh"
+. "$(dirname "$0")/twice.sh"
 
 python=$(command -v /usr/bin/python3 || command -v python3)
 "$python" -c 'import dbus, gi' 2>/dev/null || { echo "$TITLE: skipped, python3-dbus or python3-gi is not installed"; exit 77; }
-S=$T/a/bus
+S=$R/bus
 LISTED=$S
 ADDRESS=unix:path=$S
-export HOME=$T/a XDG_RUNTIME_DIR=$T/a DBUS_SESSION_BUS_ADDRESS=$ADDRESS G_DBUS_DEBUG= GIO_USE_VFS=local
+export HOME=$R XDG_RUNTIME_DIR=$R DBUS_SESSION_BUS_ADDRESS=$ADDRESS G_DBUS_DEBUG= GIO_USE_VFS=local
 unset DBUS_SYSTEM_BUS_ADDRESS DBUS_STARTER_ADDRESS
 
 cat >"$T/bus.conf" <<CONF
@@ -262,14 +262,14 @@ has_no_owner() { ! has_owner "$1"; }
 sums() { md5sum | cut -d ' ' -f 1; }
 
 start_bus() {
-  start server "$T/log/bus.$RUN" dbus-daemon --nofork --nopidfile --nosyslog --config-file="$T/bus.conf"
+  start server "$T/log/bus.$PASS" dbus-daemon --nofork --nopidfile --nosyslog --config-file="$T/bus.conf"
   SERVER=$PID
   wait_for 10 listens "$S"
 }
 start_service() { # start_service KIND
-  start client "$T/log/service.$RUN" "$python" "$T/$1.py"
+  start client "$T/log/service.$PASS" "$python" "$T/$1.py"
   SERVICE=$PID
-  wait_for 10 has_owner test.Service || fail "$RUN: the service starts: $1" "$(cat "$T/log/service.$RUN")"
+  wait_for 10 has_owner test.Service || fail "$PASS: the service starts: $1" "$(cat "$T/log/service.$PASS")"
 }
 
 service_cases() { # service_cases KIND: what each service must do for each kind of client
@@ -321,7 +321,7 @@ service_cases() { # service_cases KIND: what each service must do for each kind 
   wait_for 10 grep -q started "$T/log/busy.1"
   wait_for 10 grep -q started "$T/log/busy.2"
   check_preload client "$two"
-  moved "$kind: the service and two busy clients" 3
+  look "$kind: the service and two busy clients" "$LISTED" 3
   stop "$one" KILL
   compare "$kind: a killed client: the others go on" program glib calls 100
   compare "$kind: the service ends" service Quit
@@ -334,7 +334,7 @@ service_cases() { # service_cases KIND: what each service must do for each kind 
 
 cases() {
   head -c 300000 "$T/noise" >file
-  start_bus || fail "$RUN: the bus starts" "$(cat "$T/log/bus.$RUN")"
+  start_bus || fail "$PASS: the bus starts" "$(cat "$T/log/bus.$PASS")"
   check_preload server "$SERVER"
   compare "names" bus_method ListNames
   compare "who is who" eval 'bus_method GetConnectionUnixUser string:org.freedesktop.DBus'
@@ -373,11 +373,11 @@ cases() {
   stop "$SERVICE"
   compare "refused" eval 'bus_method ListNames; echo $?'
   rm -f "$S"
-  start_bus || fail "$RUN: the bus starts again" "$(cat "$T/log/bus.$RUN")"
+  start_bus || fail "$PASS: the bus starts again" "$(cat "$T/log/bus.$PASS")"
   compare "another bus" bus_method ListNames
-  stop "$SERVER" || fail "$RUN: TERM ends the bus"
+  stop "$SERVER" || fail "$PASS: TERM ends the bus"
   rm -f "$S"
 }
 
 head -c 300000 /dev/urandom >"$T/noise"
-twice
+run_twice cases

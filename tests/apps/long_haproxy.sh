@@ -203,7 +203,7 @@ start_fetchers() { # start_fetchers URL COUNT: curls that fetch it again and aga
 fetchers_were_right() { # fetchers_were_right NAME COUNT: each has ended with so many answers, all of them 200
   local pid
   for pid in "${FETCHERS[@]}"; do check_ends "$PASS: $1: curl ends" "$pid" 30; done
-  record_text "$1" "$(sort "$T/log/fetcher.$PASS."* | uniq -c)"
+  compare_text "$1" "$(sort "$T/log/fetcher.$PASS."* | uniq -c)"
   rm -f "$T/log/fetcher.$PASS."*
 }
 stop_fetchers() {
@@ -214,37 +214,41 @@ stop_fetchers() {
 
 # with POLLER: what both pollers are tried with
 traffic() {
-  record "GET, $1" fetch_all get /
-  record "GET by an abstract socket, $1" fetch_all get /abstract/
-  record "GET with HTTP/2, $1" fetch_all two /
-  record "PUT, $1" put_all get
-  record "PUT with HTTP/2, $1" put_all two
-  record "300 requests on one connection, $1" many_on_one
-  record "40 downloads in parallel, $1" in_parallel
-  for n in 100 65537 262145; do record "h2load, $n bytes, $1" multiplexed "$n"; done
-  record "a slow reader, $1" slow_reader get
-  record "a slow reader with HTTP/2, $1" slow_reader two
-  record "values there and back, $1" values
-  record "30000 commands in one stream, $1" pipe_in
-  record "redis-benchmark, $1" bench -t ping,set,get,lrange_100 -n 4000 -c 30
-  record "redis-benchmark -P 16, $1" bench -t set,get -n 30000 -P 16 -c 10
-  record "redis-benchmark with values of 300 kB, $1" bench -t set,get -n 200 -c 4 -d 300000
-  record "redis-benchmark with a connection for each request, $1" bench -t set -n 1000 -c 8 -k 0
-  for n in 0 1 65536 20000000; do record "$n bytes through cat, $1" echo_back "$n"; done
+  compare "GET, $1" fetch_all get /
+  compare "GET by an abstract socket, $1" fetch_all get /abstract/
+  compare "GET with HTTP/2, $1" fetch_all two /
+  compare "PUT, $1" put_all get
+  compare "PUT with HTTP/2, $1" put_all two
+  compare "300 requests on one connection, $1" many_on_one
+  compare "40 downloads in parallel, $1" in_parallel
+  for n in 100 65537 262145; do compare "h2load, $n bytes, $1" multiplexed "$n"; done
+  compare "a slow reader, $1" slow_reader get
+  compare "a slow reader with HTTP/2, $1" slow_reader two
+  compare "values there and back, $1" values
+  compare "30000 commands in one stream, $1" pipe_in
+  compare "redis-benchmark, $1" bench -t ping,set,get,lrange_100 -n 4000 -c 30
+  compare "redis-benchmark -P 16, $1" bench -t set,get -n 30000 -P 16 -c 10
+  compare "redis-benchmark with values of 300 kB, $1" bench -t set,get -n 200 -c 4 -d 300000
+  compare "redis-benchmark with a connection for each request, $1" bench -t set -n 1000 -c 8 -k 0
+  for n in 0 1 65536 20000000; do compare "$n bytes through cat, $1" echo_back "$n"; done
 
   start_bench 12
-  look "$R/store.sock*" 12
-  look "$R/redis.sock" 12
+  WAYS=2 look "redis-benchmark to HAProxy, $1" "$R/store.sock*" 12
+  WAYS=2 look "HAProxy to redis, $1" "$R/redis.sock" 12
   check "$PASS: redis-benchmark keeps running, $1" alive "$BENCH"
   stop "$BENCH" KILL
   start_fetchers 'http://x/4096?[1-1000000]' 4
   check_preload client "${FETCHERS[0]}"
-  look "$R/web.sock*" 4
-  look "$R/up.sock" 1
+  WAYS=2 look "curl to HAProxy, $1" "$R/web.sock*" 4
+  WAYS=2 look "HAProxy to nginx, $1" "$R/up.sock" 1
   stop_fetchers
   start_fetchers 'http://x/abstract/65537?[1-1000000]' 2
   # HAProxy is at both ends of this one
-  if preloaded_side server; then TSSX_SIDE=both look "@$ABSTRACT" 1; else look "@$ABSTRACT" 1; fi
+  if preloaded_side server; then
+    TSSX_SIDE=both WAYS=2 look "HAProxy to itself, $1" "@$ABSTRACT" 1
+  else
+    look "HAProxy to itself, $1" "@$ABSTRACT" 1
+  fi
   stop_fetchers
 }
 
@@ -259,33 +263,33 @@ one_run() {
   check_preload client "$UPSTREAM"
   check_preload client "$REDIS"
   traffic epoll
-  record "the PROXY protocol" get http://x/proxied
-  record "headers" headers_of http://x/text/a?b=c -H 'X-Case: headers'
-  record "404" headers_of -o /dev/null http://x/nowhere
-  record "the backend drops the connection" headers_of http://x/dropped
+  compare "the PROXY protocol" get http://x/proxied
+  compare "headers" headers_of http://x/text/a?b=c -H 'X-Case: headers'
+  compare "404" headers_of -o /dev/null http://x/nowhere
+  compare "the backend drops the connection" headers_of http://x/dropped
 
   # the administration socket
-  record "80 commands on one administration connection" sessions
-  record "states" states
-  record "disable server" admin 'disable server up/one'
-  record "503 while it is disabled" headers_of http://x/1
-  record "enable server" admin 'enable server up/one'
+  compare "80 commands on one administration connection" sessions
+  compare "states" states
+  compare "disable server" admin 'disable server up/one'
+  compare "503 while it is disabled" headers_of http://x/1
+  compare "enable server" admin 'enable server up/one'
   check "$PASS: it is up again" wait_for 5 server_is UP
-  record "a wrong command" admin 'no such command'
+  compare "a wrong command" admin 'no such command'
 
   # peers that go away
-  for WAY in get two; do record_failure "$WAY gives up" aborted "$WAY" /slow/20000000; done
+  for WAY in get two; do compare_failure "$WAY gives up" aborted "$WAY" /slow/20000000; done
   start client "$T/log/victim.$PASS" curl -sS --max-time 20 --unix-socket "$R/web.sock" -o /dev/null http://x/slow/20000000
   sleep 1
   kill -KILL $(cat "/proc/$UPSTREAM/task/$UPSTREAM/children")
   check_ends "$PASS: nginx's worker is killed: curl ends" "$PID" 10
-  record_text "curl says" "$(sed 's/[0-9]\{4,\}/N/g' "$T/log/victim.$PASS")"
+  compare_text "curl says" "$(sed 's/[0-9]\{4,\}/N/g' "$T/log/victim.$PASS")"
   stop "$UPSTREAM"
   check "$PASS: the health check notices that nginx is gone" wait_for 10 server_is DOWN
-  record "503 without nginx" headers_of http://x/1
+  compare "503 without nginx" headers_of http://x/1
   start_up
   check "$PASS: the health check notices that nginx is back" wait_for 10 server_is UP
-  record "after nginx's restart" fetch_all get /
+  compare "after nginx's restart" fetch_all get /
   # redis-benchmark itself may go on forever when its connections are lost, so others are watched
   start_bench 12
   start client "$T/log/victim.$PASS" redis-cli -s "$R/store.sock" blpop nothing 60
@@ -293,13 +297,13 @@ one_run() {
   sleep 1
   stop "$REDIS" KILL
   check_ends "$PASS: redis is killed: redis-cli ends" "$VICTIM" 10
-  record_text "redis-cli says" "$(cat "$T/log/victim.$PASS")"
+  compare_text "redis-cli says" "$(cat "$T/log/victim.$PASS")"
   stop "$BENCH" KILL
   rm -f "$R/redis.sock"
   start client "$T/log/redis.$PASS" redis-server --port 0 --unixsocket "$R/redis.sock" --dir "$R" --save '' --appendonly no
   REDIS=$PID
   check "$PASS: redis is back" wait_for 10 store_answers "$R/store.sock"
-  record "after redis' restart" values
+  compare "after redis' restart" values
 
   # a reload: the new process takes the listening sockets from the old one, over its administration socket
   start_fetchers 'http://x/65537?[1-4000]' 3
@@ -309,9 +313,9 @@ one_run() {
   check_ends "$PASS: reload: the old process ends" "$old" 20
   check "$PASS: reload: the new process runs" alive "$HAPROXY"
   fetchers_were_right "reload: all answers are right"
-  record "after the reload" fetch_all get /
-  record "after the reload, HTTP/2" fetch_all two /
-  record_text "the new process says" "$(grep -E 'ALERT|WARN' "$HAPROXY_LOG" | sed -E 's/\([0-9]+\)//')"
+  compare "after the reload" fetch_all get /
+  compare "after the reload, HTTP/2" fetch_all two /
+  compare_text "the new process says" "$(grep -E 'ALERT|WARN' "$HAPROXY_LOG" | sed -E 's/\([0-9]+\)//')"
 
   # HAProxy is killed
   start_bench 12
@@ -322,13 +326,13 @@ one_run() {
   sleep 1
   stop "$HAPROXY" KILL
   check_ends "$PASS: HAProxy is killed: curl ends" "$VICTIM" 10
-  record_text "curl says then" "$(sed 's/[0-9]\{4,\}/N/g' "$T/log/victim.$PASS")"
+  compare_text "curl says then" "$(sed 's/[0-9]\{4,\}/N/g' "$T/log/victim.$PASS")"
   check_ends "$PASS: HAProxy is killed: redis-cli ends" "$WAITS" 10
-  record_text "redis-cli says then" "$(cat "$T/log/waits.$PASS")"
+  compare_text "redis-cli says then" "$(cat "$T/log/waits.$PASS")"
   stop "$BENCH" KILL
   only_asker() { [ "$(on neither redis-cli -s "$R/redis.sock" client list | grep -c .)" = 1 ]; }
   check "$PASS: redis notices that HAProxy is gone" wait_for 10 only_asker
-  record_failure "refused without HAProxy" get http://x/1
+  compare_failure "refused without HAProxy" get http://x/1
   rm -f "$R"/{web,two,store,echo-front,admin}.sock*
 
   # the other poller
@@ -341,7 +345,7 @@ one_run() {
   stop "$UPSTREAM"
   stop "$REDIS"
   stop "$ECHO"
-  record_text "what is left of sockets" "$(find "$R" -name '*sock*' -printf '%f\n' | sed 's/[0-9]\+/N/' | sort)"
+  compare_text "what is left of sockets" "$(find "$R" -name '*sock*' -printf '%f\n' | sed 's/[0-9]\+/N/' | sort)"
   rm -f "$R"/*.sock*
 }
 

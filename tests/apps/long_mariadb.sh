@@ -174,7 +174,7 @@ watch_slap() { # watch_slap NAME
     --create-schema one --no-drop -q "select seq, repeat('w', 100) from seq_1_to_3"
   check "$PASS: 16 connections, $1" wait_for 10 number_of_clients ">= 17" # and the one who asks
   check_preload client "$PID"
-  look "$S" 12
+  WAYS=2 look "mariadb-slap, $1" "$S" 12
   if preloaded_side server; then
     if accelerated; then check_ids "the server, $1," "$IDS" "$SERVER"; fi
   fi
@@ -187,41 +187,41 @@ one_run() {
   "${AS[@]}" cp -a "$T/a/data" "$R/data"
   start_server || return
   check_preload server "$SERVER"
-  record "ping" client mariadb-admin ping
-  record "definitions" definitions
-  record "results" results
-  record "3000 statements on one connection" many_statements
-  record "LOAD DATA LOCAL" load_data
-  record "a blob of 3 MB" blob
-  record "transactions" transactions
-  record "a lock that is waited for in vain" lock_wait
-  record "mariadb-dump | mariadb" dump_and_restore
-  record "mariadb-slap" many_connections
-  record "too many connections" too_many
+  compare "ping" client mariadb-admin ping
+  compare "definitions" definitions
+  compare "results" results
+  compare "3000 statements on one connection" many_statements
+  compare "LOAD DATA LOCAL" load_data
+  compare "a blob of 3 MB" blob
+  compare "transactions" transactions
+  compare "a lock that is waited for in vain" lock_wait
+  compare "mariadb-dump | mariadb" dump_and_restore
+  compare "mariadb-slap" many_connections
+  compare "too many connections" too_many
   watch_slap "a thread each"
 
   # queries and connections that are killed
   start client "$T/victim" mariadb --no-defaults -u root -S "$S" -BN -e 'select sleep(60); select "goes on"'
   check "$PASS: a query runs" wait_for 10 asleep 1
-  record "KILL QUERY" sql -e "kill query $(quietly "select id from information_schema.processlist where info like 'select sleep%'")"
+  compare "KILL QUERY" sql -e "kill query $(quietly "select id from information_schema.processlist where info like 'select sleep%'")"
   check_ends "$PASS: its client ends" "$PID" 10
-  record_text "the client of KILL QUERY" "$(cat "$T/victim")"
+  compare_text "the client of KILL QUERY" "$(cat "$T/victim")"
   start client "$T/victim" mariadb --no-defaults -u root -S "$S" -BN -e 'select sleep(60); select "goes on"'
   check "$PASS: another runs" wait_for 10 asleep 1
-  record "KILL" sql -e "kill $(quietly "select id from information_schema.processlist where info like 'select sleep%'")"
+  compare "KILL" sql -e "kill $(quietly "select id from information_schema.processlist where info like 'select sleep%'")"
   check_ends "$PASS: its client ends as well" "$PID" 10
-  record_text "the client of KILL" "$(cat "$T/victim")"
+  compare_text "the client of KILL" "$(cat "$T/victim")"
   start client "$T/victim" mariadb --no-defaults -u root -S "$S" -BN -e 'select sleep(60); select "goes on"'
   check "$PASS: a third runs" wait_for 10 asleep 1
   kill -INT "$PID"
   check_ends "$PASS: interrupted, mariadb ends" "$PID" 10
-  record_text "mariadb, interrupted" "$(cat "$T/victim")"
+  compare_text "mariadb, interrupted" "$(cat "$T/victim")"
   check "$PASS: the query has stopped" wait_for 5 asleep 0
-  record_failure "max_statement_time" sql one -e 'set statement max_statement_time = 0.5 for select count(*) from rows_in a, rows_in b where a.t < b.t'
+  compare_failure "max_statement_time" sql one -e 'set statement max_statement_time = 0.5 for select count(*) from rows_in a, rows_in b where a.t < b.t'
   idle() { # a session that the server ends for being idle
     { echo 'set wait_timeout = 1; select 1;'; sleep 3; echo 'select 2;'; } | sql -n --skip-reconnect 2>&1
   }
-  record_failure "an idle connection" idle
+  compare_failure "an idle connection" idle
   start client "$T/large" mariadb --no-defaults -u root -S "$S" -BN --quick one -e 'select repeat("x", 1000) from seq_1_to_1000000000'
   sending() { holds "count(*) = $1 from information_schema.processlist where info like 'select repeat%'"; }
   check "$PASS: an endless result" wait_for 10 sending 1
@@ -234,7 +234,7 @@ one_run() {
   start client "$T/full" mariadb --no-defaults -u root -S "$S" -BN --quick one -e 'select repeat("x", 1000) from seq_1_to_1000000000'
   check "$PASS: an endless result that nobody reads" wait_for 10 sending 1
   sleep 1
-  record "KILL of a connection that waits for room" sql -e "kill $(quietly "select id from information_schema.processlist where info like 'select repeat%'")"
+  compare "KILL of a connection that waits for room" sql -e "kill $(quietly "select id from information_schema.processlist where info like 'select repeat%'")"
   check "$PASS: it is gone" wait_for 10 sending 0
   exec {FULL}>&-
   stop "$PID" KILL
@@ -242,36 +242,36 @@ one_run() {
   # restart, with the thread pool
   start client "$T/victim" mariadb --no-defaults -u root -S "$S" -BN -e 'select sleep(60)'
   check "$PASS: a query runs before the shutdown" wait_for 10 asleep 1
-  record "shutdown" client mariadb-admin shutdown
+  compare "shutdown" client mariadb-admin shutdown
   check_ends "$PASS: the server ends" "$SERVER" 30
   check_ends "$PASS: its last client ends" "$PID" 10
-  record_text "the last client" "$(sed 's/ near.*//' "$T/victim" | grep -oE 'ERROR [0-9]+|^[01]$')"
-  record_failure "refused without the server" sql -e 'select 1'
+  compare_text "the last client" "$(sed 's/ near.*//' "$T/victim" | grep -oE 'ERROR [0-9]+|^[01]$')"
+  compare_failure "refused without the server" sql -e 'select 1'
   start_server --thread-handling=pool-of-threads --thread-pool-size=2 || return
-  record "what was stored, with the thread pool" sql one -e 'checksum table people, rows_in, blobs, account'
-  record "results, with the thread pool" results
-  record "mariadb-slap, with the thread pool" many_connections
-  record "3000 statements on one connection, with the thread pool" many_statements
-  record "mariadb-dump | mariadb, with the thread pool" dump_and_restore
+  compare "what was stored, with the thread pool" sql one -e 'checksum table people, rows_in, blobs, account'
+  compare "results, with the thread pool" results
+  compare "mariadb-slap, with the thread pool" many_connections
+  compare "3000 statements on one connection, with the thread pool" many_statements
+  compare "mariadb-dump | mariadb, with the thread pool" dump_and_restore
   watch_slap "with the thread pool"
   start client "$T/victim" mariadb --no-defaults -u root -S "$S" -BN -e 'select sleep(60)'
   check "$PASS: a query runs, with the thread pool" wait_for 10 asleep 1
-  record "KILL, with the thread pool" sql -e "kill $(quietly "select id from information_schema.processlist where info like 'select sleep%'")"
+  compare "KILL, with the thread pool" sql -e "kill $(quietly "select id from information_schema.processlist where info like 'select sleep%'")"
   check_ends "$PASS: its client ends, with the thread pool" "$PID" 10
-  record_text "the client of KILL, with the thread pool" "$(cat "$T/victim")"
-  record_failure "an idle connection, with the thread pool" idle
+  compare_text "the client of KILL, with the thread pool" "$(cat "$T/victim")"
+  compare_failure "an idle connection, with the thread pool" idle
 
   # the server is killed
   start client "$T/victim" mariadb --no-defaults -u root -S "$S" -BN -e 'select sleep(60)'
   check "$PASS: a query runs before the kill" wait_for 10 asleep 1
   stop "$SERVER" KILL
   check_ends "$PASS: the server is killed: its client ends" "$PID" 10
-  record_text "the client of a killed server" "$(cat "$T/victim")"
+  compare_text "the client of a killed server" "$(cat "$T/victim")"
   start_server || return
-  record "what was stored, after the recovery" sql one -e 'checksum table people, rows_in, blobs, account'
+  compare "what was stored, after the recovery" sql one -e 'checksum table people, rows_in, blobs, account'
   stop "$SERVER" TERM 30
   verdict "$PASS: TERM ends the server" $?
-  record_text "what is left of sockets" "$(find "$R" -type s)"
+  compare_text "what is left of sockets" "$(find "$R" -type s)"
 }
 
 prepare

@@ -1,16 +1,16 @@
 #!/bin/bash
 # memcached over its Unix socket: the tools of libmemcached, load by memcslap, the text and the binary protocol by a
-# client in Python, clients that are killed. See common.sh and compared.sh for the environment.
+# client in Python, clients that are killed. See common.sh and twice.sh for the environment.
 
 TITLE='memcached'
 TIME_LIMIT=240
 APP_USER=nobody
 PROGRAMS='memcached memccp memccat memcslap python3'
 . "$(dirname "$0")/common.sh"
-. "$(dirname "$0")/compared.sh"
+. "$(dirname "$0")/twice.sh"
 
 python=$(command -v /usr/bin/python3 || command -v python3)
-S=$T/a/memcached.sock
+S=$R/memcached.sock
 LISTED=$S
 
 cat >"$T/client.py" <<'PYTHON'
@@ -191,13 +191,13 @@ copies() { # each with a file of its own
   tool memccp --set "copy$1" && tool memccat --file="back$1" "copy$1" && cmp "copy$1" "back$1" && echo same
 }
 starts_server() {
-  start server "$T/log/server.$RUN" memcached -s "$S" -m 200 -c 500 -I 2m -t 3 "$@"
+  start server "$T/log/server.$PASS" memcached -s "$S" -m 200 -c 500 -I 2m -t 3 "$@"
   SERVER=$PID
   wait_for 10 listens "$S"
 }
 
 cases() {
-  starts_server -I 1m || fail "$RUN: the server starts" "$(cat "$T/log/server.$RUN")"
+  starts_server -I 1m || fail "$PASS: the server starts" "$(cat "$T/log/server.$PASS")"
   check_preload server "$SERVER"
   ALONE=$(connected)
   compare "ping" tool memcping
@@ -230,7 +230,7 @@ cases() {
   done
   wait_for 10 number_of_connections $((ALONE + 4))
   check_preload client "$PID"
-  moved "four" 4
+  look "four" "$LISTED" 4
   stop "${busy[0]}" KILL
   stop "${busy[1]}" KILL
   compare "killed clients: the server notices" eval 'wait_for 10 number_of_connections "$((ALONE + 2))"; connected'
@@ -246,11 +246,11 @@ cases() {
   ends "${busy[3]}" 10
   compare "a killed server: its clients end" cat "$T/log/busy.3" "$T/log/busy.4"
   compare "refused" eval 'tool memcping; echo $?'
-  starts_server || fail "$RUN: the server starts again" "$(cat "$T/log/server.$RUN")"
+  starts_server || fail "$PASS: the server starts again" "$(cat "$T/log/server.$PASS")"
   compare "another server" talk commands
-  stop "$SERVER" || fail "$RUN: TERM ends the server"
+  stop "$SERVER" || fail "$PASS: TERM ends the server"
   rm -f "$S"
 }
 
 head -c 2000000 /dev/urandom >"$T/noise"
-twice
+run_twice cases

@@ -250,62 +250,62 @@ one_run() {
   start_servers
   alive "$FRONTEND" && alive "$UPSTREAM" || return
 
-  for WAY in / /single/ /unbuffered/ /no-sendfile/; do record "GET $WAY" fetch_all "$WAY"; done
-  record "GET over a Unix socket" fetch_all / --unix-socket "$FRONT"
-  record "PUT" store_all ""
-  record "PUT, unbuffered" store_all /unbuffered
-  CHUNKED=1 record "PUT over a Unix socket, chunked" store_all /unbuffered --unix-socket "$FRONT"
-  record "300 requests on one connection" many_on_one
-  record "40 downloads in parallel" in_parallel
-  record "HEAD" headers_of -I "$(url /65536)"
-  record "headers" headers_of -H 'X-Case: headers' "$(url /text/a?b=c)"
-  record "a part of a file" part
-  record "404" body_of /nowhere
-  record "418" body_of /teapot
-  record "the upstream drops the connection" body_of /dropped
-  record "a slow reader" slow_reader ""
-  record "a slow reader, unbuffered" slow_reader /unbuffered
-  record "fcgiwrap" script_all echo.cgi 0 1 65536 262145 1048577
-  record "php-fpm" script_all echo.php 0 1 65536 262145 1048577
+  for WAY in / /single/ /unbuffered/ /no-sendfile/; do compare "GET $WAY" fetch_all "$WAY"; done
+  compare "GET over a Unix socket" fetch_all / --unix-socket "$FRONT"
+  compare "PUT" store_all ""
+  compare "PUT, unbuffered" store_all /unbuffered
+  CHUNKED=1 compare "PUT over a Unix socket, chunked" store_all /unbuffered --unix-socket "$FRONT"
+  compare "300 requests on one connection" many_on_one
+  compare "40 downloads in parallel" in_parallel
+  compare "HEAD" headers_of -I "$(url /65536)"
+  compare "headers" headers_of -H 'X-Case: headers' "$(url /text/a?b=c)"
+  compare "a part of a file" part
+  compare "404" body_of /nowhere
+  compare "418" body_of /teapot
+  compare "the upstream drops the connection" body_of /dropped
+  compare "a slow reader" slow_reader ""
+  compare "a slow reader, unbuffered" slow_reader /unbuffered
+  compare "fcgiwrap" script_all echo.cgi 0 1 65536 262145 1048577
+  compare "php-fpm" script_all echo.php 0 1 65536 262145 1048577
 
   start_load /4096 "$F/4096" 32 4
   check_preload client "$LOAD"
-  look "$UP" 2
+  WAYS=2 look "the upstream" "$UP" 2
   if preloaded_side client; then check_ids "the upstream" "$IDS" "$UPSTREAM"; fi
   load_was_right "wrk, 32 connections"
   check "$PASS: wrk, a connection upstream for each request" load single /single/4096 "$F/4096" 16 2
   check "$PASS: wrk, 1 MB" load large /1048577 "$F/1048577" 8 2
   get "$(url /echo.php?262145)" >"$T/php.expected"
   start_load "/echo.php?262145" "$T/php.expected" 4 3
-  look "$FPM" some
+  look "php-fpm" "$FPM" 1
   load_was_right "wrk, php-fpm"
   get "$(url /echo.cgi?4096)" >"$T/cgi.expected"
   check "$PASS: wrk, fcgiwrap" load cgi "/echo.cgi?4096" "$T/cgi.expected" 3 2
   start client "$T/log/front.$PASS" curl -sS --unix-socket "$FRONT" --limit-rate 5M -o "$R/slowly" http://x/20000000
-  look "$FRONT" some
+  look "curl to the front" "$FRONT" 1
   if preloaded_side server; then check_ids "the front" "$IDS" "$FRONTEND"; fi
   check_ends "$PASS: a download over the front's Unix socket ends" "$PID" 15
   same "$PASS: it is complete" "$F/20000000" "$R/slowly"
 
   # peers that go away
-  for WAY in /slow/20000000 /unbuffered/slow/20000000 /slow.php; do record_failure "curl gives up $WAY" aborted "$WAY"; done
+  for WAY in /slow/20000000 /unbuffered/slow/20000000 /slow.php; do compare_failure "curl gives up $WAY" aborted "$WAY"; done
   start_load /1048577 "$F/1048577" 16 30
   sleep 1
   stop "$LOAD" KILL
-  record "after a killed wrk" fetch_all /
+  compare "after a killed wrk" fetch_all /
   start client "$T/log/victim.$PASS" curl -sS --max-time 20 -o /dev/null "$(url /unbuffered/slow/20000000)"
   sleep 1
   kill -KILL $(children "$UPSTREAM")
   check_ends "$PASS: the upstream's workers are killed: curl ends" "$PID" 10
-  record_text "it says" "$(cat "$T/log/victim.$PASS" | sed 's/[0-9]\{4,\}/N/g')"
+  compare_text "it says" "$(cat "$T/log/victim.$PASS" | sed 's/[0-9]\{4,\}/N/g')"
   check "$PASS: the upstream recovers" wait_for 10 answers "$(url /1)" 200
-  record "after killed upstream workers" fetch_all /
+  compare "after killed upstream workers" fetch_all /
   start client "$T/log/victim.$PASS" curl -sS --max-time 20 -o /dev/null "$(url /unbuffered/slow/20000000)"
   sleep 1
   kill -KILL $(children "$FRONTEND")
   check_ends "$PASS: the front's workers are killed: curl ends" "$PID" 10
   check "$PASS: the front recovers" wait_for 10 answers "$(url /1)" 200
-  record "after killed front workers" fetch_all /
+  compare "after killed front workers" fetch_all /
 
   # reload and restart
   start_load /65536 "$F/65536" 8 4
@@ -314,23 +314,23 @@ one_run() {
   ends "$LOAD" 25
   check "$PASS: no answer was wrong" grep -E '^right [1-9][0-9]* wrong 0 ' "$T/log/load.$PASS"
   check "$PASS: reload of the upstream" reload "$UPSTREAM"
-  record "after both reloads" fetch_all /
+  compare "after both reloads" fetch_all /
   stop "$UPSTREAM" QUIT
   verdict "$PASS: QUIT ends the upstream" $?
-  record "502 without the upstream" body_of /1
+  compare "502 without the upstream" body_of /1
   start_up
   verdict "$PASS: the upstream starts again" $?
-  record "after the upstream's restart" fetch_all /
+  compare "after the upstream's restart" fetch_all /
   stop "$PHP_FPM" QUIT
   verdict "$PASS: QUIT ends php-fpm" $?
-  record "502 without php-fpm" body_of /echo.php
+  compare "502 without php-fpm" body_of /echo.php
   kill -TERM -- "-$FCGIWRAP" # its children don't end with it
   stop "$FCGIWRAP"
   stop "$FRONTEND" QUIT
   verdict "$PASS: QUIT ends the front" $?
   stop "$UPSTREAM"
   verdict "$PASS: TERM ends the upstream" $?
-  record_text "alarms in the logs" "$(grep -hoE '\[(alert|emerg|crit)\] [0-9#]+: (\*[0-9]+ )?.*' "$R/up.log" "$R/front.log" |
+  compare_text "alarms in the logs" "$(grep -hoE '\[(alert|emerg|crit)\] [0-9#]+: (\*[0-9]+ )?.*' "$R/up.log" "$R/front.log" |
     sed -E 's/[0-9]+/N/g' | sort -u)"
   # fcgiwrap leaves its socket
   rm -f "$CGI"

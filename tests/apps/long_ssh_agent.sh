@@ -1,6 +1,6 @@
 #!/bin/bash
 # ssh-agent with ssh-add and ssh-keygen: keys added, listed and removed, signatures, a lock, certificates, many
-# clients, killed ones. See common.sh and compared.sh for the environment.
+# clients, killed ones. See common.sh and twice.sh for the environment.
 #
 # Debian installs ssh-agent with a set-group-ID bit, for which the dynamic linker ignores LD_PRELOAD. So a copy
 # without that bit is run; the installed one has a part of its own at the end.
@@ -10,11 +10,11 @@ TIME_LIMIT=240
 APP_USER=nobody
 PROGRAMS='ssh-agent ssh-add ssh-keygen python3'
 . "$(dirname "$0")/common.sh"
-. "$(dirname "$0")/compared.sh"
+. "$(dirname "$0")/twice.sh"
 
 python=$(command -v /usr/bin/python3 || command -v python3)
 K=$T/keys
-export HOME=$T/a SSH_AUTH_SOCK= SSH_ASKPASS=$T/askpass SSH_ASKPASS_REQUIRE=force
+export HOME=$R SSH_AUTH_SOCK= SSH_ASKPASS=$T/askpass SSH_ASKPASS_REQUIRE=force
 unset SSH_AGENT_PID DISPLAY SSH_SK_HELPER SSH_PKCS11_HELPER
 
 # A client that says what it likes and keeps its connection, which ssh-add never does for long.
@@ -106,10 +106,10 @@ together() { # together COUNT COMMAND...
   rm -f "$to".*
 }
 start_agent() { # start_agent PROGRAM
-  S=$D/agent.s LISTED=$D/agent.s
-  start server "$T/log/agent.$RUN" "$1" -D -a "$S"
+  S=$R/agent.s LISTED=$R/agent.s
+  start server "$T/log/agent.$PASS" "$1" -D -a "$S"
   SERVER=$PID
-  wait_for 5 listens "$S" || fail "$RUN: the agent starts" "$(cat "$T/log/agent.$RUN")"
+  wait_for 5 listens "$S" || fail "$PASS: the agent starts" "$(cat "$T/log/agent.$PASS")"
 }
 check_agent() { # which library the agent has; only root may look, as it forbids its own user to
   local expected=0
@@ -119,7 +119,7 @@ check_agent() { # which library the agent has; only root may look, as it forbids
     '[ "$(grep -sF "$TSSX_LIB" "/proc/$SERVER/maps" | cut -c 74- | sort -u | grep -c .)" = '"$expected ]"
 }
 stop_agent() {
-  stop "$SERVER" || fail "$RUN: TERM ends the agent"
+  stop "$SERVER" || fail "$PASS: TERM ends the agent"
   rm -f "$S"
 }
 sockets() { find "/proc/$SERVER/fd" -lname 'socket:*' 2>/dev/null | wc -l; }
@@ -151,20 +151,20 @@ cases() {
     'together 4 add -L >one & together 4 sign e5 >other & talk list 200; wait; cat one other; rm -f one other'
 
   # ssh-add waits for its last key on the standard input, so that its connection can be looked at
-  mkfifo "$D/last"
+  mkfifo "$R/last"
   local last
-  exec {last}<>"$D/last"
+  exec {last}<>"$R/last"
   export SSH_AUTH_SOCK=$S
-  without "$last" start client "$T/log/add" ssh-add "$K"/e{1..15} - <"$D/last"
+  without "$last" start client "$T/log/add" ssh-add "$K"/e{1..15} - <"$R/last"
   export SSH_AUTH_SOCK=
   wait_for 10 grep -q 'key 15' "$T/log/add"
   check_preload client "$PID"
-  moved "ssh-add with 15 keys" 1 ssh-add
+  look "ssh-add with 15 keys" "$LISTED" 1 ssh-add
   cat "$K/e1" >&$last
   exec {last}>&-
   compare "ssh-add with a key from its standard input" eval 'wait_for 10 gone "$PID"; grep -c added "$T/log/add"'
   stop "$PID"
-  rm -f "$D/last"
+  rm -f "$R/last"
 
   local busy=() before
   before=$(sockets)
@@ -172,7 +172,7 @@ cases() {
     start client "$T/log/busy.$i" "$python" "$T/client.py" "$S" busy 0
     busy+=("$PID")
   done
-  moved "three that ask again and again" 3
+  look "three that ask again and again" "$LISTED" 3
   compare "beside them" sign e9
   stop "${busy[0]}" KILL
   start client "$T/log/half" "$python" "$T/client.py" "$S" half 500
@@ -205,4 +205,4 @@ cases() {
 }
 
 make_keys
-twice
+run_twice cases

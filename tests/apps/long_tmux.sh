@@ -1,17 +1,17 @@
 #!/bin/bash
 # tmux: its server and its clients, which pass it their standard input and output by SCM_RIGHTS: sessions, windows,
-# keys, buffers, terminals that are attached and detached, control mode, killed ones. See common.sh and compared.sh.
+# keys, buffers, terminals that are attached and detached, control mode, killed ones. See common.sh and twice.sh.
 
 TITLE='tmux'
 TIME_LIMIT=240
 APP_USER=nobody
 PROGRAMS='tmux script'
 . "$(dirname "$0")/common.sh"
-. "$(dirname "$0")/compared.sh"
+. "$(dirname "$0")/twice.sh"
 
-S=$T/a/tmux.sock
+S=$R/tmux.sock
 LISTED=$S
-export HOME=$T/a SHELL=/bin/sh TERM=screen PS1='$ ' ENV=
+export HOME=$R SHELL=/bin/sh TERM=screen PS1='$ ' ENV=
 unset TMUX TMUX_PANE EDITOR VISUAL
 
 normal() { sed -E 's,pid [0-9]+,pid N,; s,\(created [^)]*\),(created then),; s,^client-[0-9]+,client-N,'; }
@@ -27,7 +27,7 @@ sums() { md5sum | cut -d ' ' -f 1; }
 start_server() {
   printf '%s\n' 'set -g exit-empty off' 'set -g default-command "exec sh"' 'set -g status off' \
     'set -g buffer-limit 50' 'set -g default-size 80x24' 'set -g update-environment ""' >conf
-  start server "$T/log/server.$RUN" tmux -S "$S" -f "$T/a/conf" -D
+  start server "$T/log/server.$PASS" tmux -S "$S" -f "$R/conf" -D
   SERVER=$PID
   wait_for 10 listens "$S" && wait_for 10 answers
 }
@@ -47,7 +47,7 @@ detached() { # the terminal's program has ended
 }
 
 cases() {
-  start_server || fail "$RUN: the server starts" "$(cat "$T/log/server.$RUN")"
+  start_server || fail "$PASS: the server starts" "$(cat "$T/log/server.$PASS")"
   check_preload server "$SERVER"
   compare "no session" eval 'tm list-sessions; echo $?'
   compare "new session" tm new-session -d -s one 'cat'
@@ -66,7 +66,7 @@ cases() {
   compare "if-shell" tm if-shell 'true' 'display-message -p yes' 'display-message -p no'
   compare "wait-for" eval '{ sleep 0.5; tm wait-for -S ready; } & tm wait-for ready; wait; echo woken'
   compare "commands from a file" eval 'printf "display-message -p %s\n" {1..40} | tm source-file -'
-  compare "a pane into a pipe" eval 'tm pipe-pane -t one "cat >$T/a/piped"; tm send-keys -t one piped Enter; wait_for 5 grep -q piped "$T/a/piped"; tm pipe-pane -t one; tr -d "\r" <piped | sort -u'
+  compare "a pane into a pipe" eval 'tm pipe-pane -t one "cat >$R/piped"; tm send-keys -t one piped Enter; wait_for 5 grep -q piped "$R/piped"; tm pipe-pane -t one; tr -d "\r" <piped | sort -u'
 
   # buffers travel through the socket in pieces
   for n in 1 16383 16384 100000 5000000; do
@@ -88,10 +88,10 @@ cases() {
     sleep 0.02
   done
   check_preload client "$PID"
-  moved "a buffer that grows slowly" 1
+  look "a buffer that grows slowly" "$LISTED" 1
   for i in {61..100}; do echo "line $i" >&$slow; done
   exec {slow}>&-
-  check_ends "$RUN: load-buffer ends" "$PID" 5
+  check_ends "$PASS: load-buffer ends" "$PID" 5
   compare "a buffer that grew slowly" tm show-buffer -b slow
   rm -f slow
 
@@ -107,7 +107,7 @@ cases() {
   # has forked since.
   compare "attached: sizes that change" eval 'pid=$(quietly list-clients -F "#{client_pid}"); for i in {1..40}; do kill -WINCH "$pid"; sleep 0.02; done;
     tm list-clients -F "#{client_width}x#{client_height}"'
-  moved "an attached terminal" 1
+  look "an attached terminal" "$LISTED" 1
   compare "attached: 200 refreshes" eval 'for i in {1..200}; do set -- "$@" refresh-client -t "$(quietly list-clients -F "#{client_name}")" \;; done; tm "$@"; clients'
   compare "attached: switched to another session" eval 'tm switch-client -t two; tm list-clients -F "#{client_session}"'
   printf '\002d' >&$KEYS
@@ -152,10 +152,10 @@ cases() {
   compare "kill-server" eval 'tm kill-server; echo $?'
   compare "kill-server: the terminal says so" eval 'wait_for 5 gone "$ATTACHED"; grep -ao "server exited" "$T/sixth.screen"'
   compare "kill-server: another client ends" eval 'wait_for 5 gone "$waits"; alive "$waits" && echo it lives; :'
-  check_ends "$RUN: kill-server: the server ends" "$SERVER" 5
+  check_ends "$PASS: kill-server: the server ends" "$SERVER" 5
   detached
   compare "no server" eval 'tm list-sessions; echo $?'
-  start_server || fail "$RUN: the server starts again"
+  start_server || fail "$PASS: the server starts again"
   attach seventh tmux -S "$S" new-session -s last cat
   wait_for 10 has_clients 1
   stop "$SERVER" KILL
@@ -166,7 +166,7 @@ cases() {
   # A client may start the server itself, as its child; that one has the library if the client has it.
   local WORDS
   environment_of server
-  on neither env "${WORDS[@]}" tmux -S "$S" -f "$T/a/conf" start-server
+  on neither env "${WORDS[@]}" tmux -S "$S" -f "$R/conf" start-server
   wait_for 5 listens "$S"
   compare "a server in the background" eval 'tm new-session -d -s bg cat; tm send-keys -t bg text Enter; wait_for 5 shows bg text 2; tm capture-pane -p -t bg; tm kill-server'
   wait_for 5 eval '! listens "$S"'
@@ -174,4 +174,4 @@ cases() {
 }
 
 head -c 5000000 /dev/urandom | base64 -w 100 >"$T/noise"
-twice
+run_twice cases

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Xvfb with X clients, over Xlib and XCB: questions, windows, drawing, pictures of the screen, properties and events,
-# several clients, killed ones. See common.sh and compared.sh for the environment.
+# several clients, killed ones. See common.sh and twice.sh for the environment.
 #
 # An X server has its sockets in /tmp/.X11-unix, with the same name in the abstract name space, and perhaps a lock
 # file in /tmp. Xvfb chooses a display number that is free. What a killed one leaves is removed at the end.
@@ -22,9 +22,9 @@ app_remains() { # called by common.sh when everything has ended
   [ -n "$had_directory" ] || rmdir --ignore-fail-on-non-empty /tmp/.X11-unix 2>/dev/null
 }
 . "$(dirname "$0")/common.sh"
-. "$(dirname "$0")/compared.sh"
+. "$(dirname "$0")/twice.sh"
 
-export HOME=$T/a XAUTHORITY=$T/xauthority XFILESEARCHPATH=/nowhere
+export HOME=$R XAUTHORITY=$T/xauthority XFILESEARCHPATH=/nowhere
 unset XENVIRONMENT SESSION_MANAGER
 
 normal() { sed -E 's/0x[0-9a-f]{3,}/0xN/g'; }
@@ -39,7 +39,7 @@ start_server() {
   LISTED='/tmp/.X11-unix/X* @/tmp/.X11-unix/X*'
   : >"$T/number"
   chmod 666 "$T/number"
-  start server "$T/log/server.$RUN" bash -c 'exec Xvfb -displayfd 3 -screen 0 1024x768x24 -nolisten tcp -auth "$1" -noreset 3>"$2"' \
+  start server "$T/log/server.$PASS" bash -c 'exec Xvfb -displayfd 3 -screen 0 1024x768x24 -nolisten tcp -auth "$1" -noreset 3>"$2"' \
     Xvfb "$XAUTHORITY" "$T/number"
   SERVER=$PID
   wait_for 15 grep -q . "$T/number" || return 1
@@ -54,7 +54,7 @@ open_window() { # open_window TITLE PROGRAM OPTION...: in the background, in PID
   local title=$1
   shift
   start client "$T/log/window" "$@"
-  wait_for 10 has_window "$title" || fail "$RUN: the window appears: $title" "$(cat "$T/log/window")"
+  wait_for 10 has_window "$title" || fail "$PASS: the window appears: $title" "$(cat "$T/log/window")"
 }
 draws() { # draws TEST...: x11perf prints which tests it ran, and rates, which differ
   x x11perf -reps "${REPS:-100}" -repeat 2 "$@" >"$T/perf" 2>&1 || { cat "$T/perf"; return 1; }
@@ -62,7 +62,7 @@ draws() { # draws TEST...: x11perf prints which tests it ran, and rates, which d
 }
 
 cases() {
-  start_server || fail "$RUN: the server starts" "$(cat "$T/log/server.$RUN")"
+  start_server || fail "$PASS: the server starts" "$(cat "$T/log/server.$PASS")"
   check_preload server "$SERVER"
   compare "xdpyinfo" eval 'x xdpyinfo | grep -v "^name of display" | sums'
   compare "its extensions" eval 'x xdpyinfo -queryExtensions | grep -E "opcode" | wc -l'
@@ -88,7 +88,7 @@ cases() {
   stop "$eyes"
   compare "a client that ends: so does its window" eval 'wait_for 5 has_no_window xeyes; screen'
   open_window xclock xclock -update 1 -geometry 100x100+10+10
-  moved "a clock" 0
+  look "a clock" "$LISTED" 0
   compare "a clock" eval 'sleep 2; x xprop -name xclock WM_CLASS'
   local clock=$PID
 
@@ -102,7 +102,7 @@ cases() {
   compare "four at once" eval 'for i in 1 2 3 4; do x x11perf -reps 300 -repeat 1 -getimage100 2>&1 | grep -c "reps @" & done; wait'
   start client "$T/log/perf" x11perf -repeat 20 -time 2 -getimage500 -pointer
   sleep 1
-  moved "a client that asks for pictures" 1 x11perf
+  look "a client that asks for pictures" "$LISTED" 1 x11perf
   stop "$PID" KILL
   wait_for 5 has_no_window x11perf
   stop "$clock"
@@ -126,11 +126,11 @@ cases() {
   stop "$SERVER" KILL
   compare "a killed server: a client that waits ends" eval 'wait_for 5 gone "$spy"; alive "$spy" && echo alive; grep -oiE "X connection .*broken|fatal IO error" "$T/log/spy"; :'
   stop "$spy"
-  start_server || fail "$RUN: the server starts again" "$(cat "$T/log/server.$RUN")"
+  start_server || fail "$PASS: the server starts again" "$(cat "$T/log/server.$PASS")"
   compare "another server" eval 'x xdpyinfo | grep -c visual'
-  stop "$SERVER" || fail "$RUN: TERM ends the server"
+  stop "$SERVER" || fail "$PASS: TERM ends the server"
 }
 
 xauth -q -f "$XAUTHORITY" add :0 . 0123456789abcdef0123456789abcdef 2>/dev/null
 [ ${#AS[@]} -eq 0 ] || { chown "$APP_USER" "$XAUTHORITY"; chown "$APP_USER" "$T"; }
-twice
+run_twice cases

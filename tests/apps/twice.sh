@@ -1,9 +1,12 @@
-# Sourced by the long application tests, after common.sh: the same cases on the kernel's sockets and preloaded.
+# Sourced, after common.sh, by the long application tests: the same cases on the kernel's sockets and preloaded.
 #
 # run_twice runs a function in the pass "native", with nothing preloaded, and again in the pass "preloaded", as
-# TSSX_SIDE says. The function starts the servers in the empty directory $R, runs its cases, and ends the servers.
-# What a case prints, its exit status included, must be the same in both passes. $R has the same name in both, so
-# that messages agree.
+# TSSX_SIDE says. The function starts the servers in the empty directory $R, its working directory, runs its cases
+# by `compare`, and ends the servers. What a case prints, its exit status included, must be the same in both passes.
+# $R has the same name in both, so that messages agree.
+#
+# By hand: TSSX_TEST_LISTED, if set, replaces the listed socket in USE_TSSX; TSSX_TEST_TIMES=1 tells how long each
+# case took.
 
 R=$T/a/run
 PASS=native
@@ -16,6 +19,7 @@ run_twice() { # run_twice FUNCTION: does not return
   [ -n "$library" ] || finish
   PASS=preloaded TSSX_LIB=$library
   one_pass "$1"
+  equal "the same cases ran in both passes" "$(ls "$T/native")" "$(ls "$T/preloaded")"
   finish
 }
 one_pass() {
@@ -25,86 +29,76 @@ one_pass() {
   cd "$R" || exit 2
   "$1"
   cd "$T/a" || exit 2
-  note "the pass $PASS took $((SECONDS - started)) seconds"
+  note "the pass $PASS took $((SECONDS - started)) seconds, $(ls "$T/$PASS" | wc -l) cases"
 }
 
-case_file() { echo "$T/$1/${2//[^a-zA-Z0-9]/-}"; } # case_file PASS NAME
+# --- cases ----------------------------------------------------------------------------------------------------
 
-recorded() { # recorded FILE succeeds|fails COMMAND...: its output is in the file, and its status
-  local file=$1 wanted=$2 rc
+normal() { cat; } # a test may define it again: it filters what its cases print
+
+compare() { compared succeeds "$@"; } # compare NAME COMMAND...: it succeeds natively; preloaded it does the same
+compare_failure() { compared fails "$@"; } # compare_failure NAME COMMAND...: it fails natively; preloaded in the same way
+compare_text() { compare "$1" printf '%s\n' "$2"; } # compare_text NAME TEXT: the text is the same in both passes
+compared() { # compared succeeds|fails NAME COMMAND...: the command, a function perhaps, runs in a subshell
+  local wanted=$1 name=$2 file=$T/$PASS/${2//[^a-zA-Z0-9]/-} since difference RC
   shift 2
-  "$@" >"$file" 2>&1
-  rc=$?
-  tail -n 20 "$file"
-  echo "status $rc" >>"$file"
-  case $wanted in succeeds) [ $rc = 0 ] ;; fails) [ $rc != 0 ] ;; esac
-}
-compare() { # compare NAME: the output of both passes
-  local difference
-  [ "$PASS" = preloaded ] || return 0
-  if difference=$(diff "$(case_file native "$1")" "$(case_file preloaded "$1")" 2>&1); then
-    pass "as in the kernel: $1"
+  [ ! -e "$file" ] || fail "$PASS: no two cases are called $name"
+  since=$(now_ms)
+  outcome "$T/log/case" "$@"
+  [ -z "${TSSX_TEST_TIMES:-}" ] || note "$PASS: $name: $(($(now_ms) - since)) ms"
+  normal <"$T/log/case" >"$file"
+  printf '\nstatus %s\n' "$RC" >>"$file"
+  if [ "$PASS" = native ]; then
+    case $wanted:$RC in
+      succeeds:0) ;;
+      fails:0 | *:*[!0-9]* | succeeds:*) fail "$name: natively it $wanted" "$(cut -c 1-300 "$file")" ;;
+    esac
+  elif difference=$(diff -a "$T/native/${file##*/}" "$file" 2>&1); then
+    pass "$name"
   else
-    fail "as in the kernel: $1" "$difference"
+    fail "$name" "$(cut -c 1-300 <<<"$difference" | head -n 24)"
   fi
 }
-record() { # record NAME COMMAND...: it succeeds, and its output is the same in both passes
-  check "$PASS: $1" recorded "$(case_file "$PASS" "$1")" succeeds "${@:2}"
-  compare "$1"
+
+# without FD COMMAND...: with that descriptor closed, so that a reader of the pipe sees its end when we close it
+without() {
+  local fd=$1
+  shift
+  eval '"$@"' "$fd>&-"
 }
-record_failure() { # record_failure NAME COMMAND...: it fails, in the same way in both passes
-  check "$PASS: $1, must fail" recorded "$(case_file "$PASS" "$1")" fails "${@:2}"
-  compare "$1"
-}
-record_text() { record "$1" printf '%s\n' "$2"; } # record_text NAME TEXT: the text is the same in both passes
+
+# listens PATH: somebody listens there; with @ in front for an abstract name
+listens() { awk -v path="$1" '$4 == "00010000" && $8 == path { found = 1 } END { exit !found }' /proc/net/unix; }
 
 # --- a look from outside --------------------------------------------------------------------------------------
 
-# connections_at PATTERN: like connections, of all programs at listening sockets of such a path.
-connections_at() {
-  timeout -k 3 10 "${AS[@]}" "$TSSX_STAT" --json --path "$1" >"$T/stat.json" || return 1
-  perl -MJSON::PP -e '
-    local $/;
-    for my $c (@{decode_json(<STDIN>)->{connections}}) {
-      print join(" ", $c->{id}, $c->{state}, $c->{to_client}{bytes} // 0, $c->{to_server}{bytes} // 0), "\n";
-    }' <"$T/stat.json"
+# on_rings COUNT PATTERN [PROGRAM]: so many connections at least are on rings, and have carried bytes there: one way,
+# or both if WAYS is 2. A program may end a connection after so many requests, so they need not be the same ones for long.
+on_rings() {
+  connections "${3:-}" "$2" >"$T/stat.lines" || return 1
+  cat "$T/stat.lines"
+  awk -v count="$1" -v ways="${WAYS:-1}" '
+    $2 ~ (ways > 1 ? "^ring$" : "^(ring|mixed|handshake)$") && ($3 > 0) + ($4 > 0) >= ways { good++ }
+    END { exit !(good >= count) }' "$T/stat.lines"
 }
-# moving_at PATTERN COUNT: so many connections at least are on rings that have carried bytes both ways. A program
-# may end a connection after so many requests, so they need not be the same ones for long.
-moving_at() {
-  local look
-  for look in 1 2 3 4 5; do
-    connections_at "$1" >"$T/stat.lines" || return 1
-    cat "$T/stat.lines"
-    ! awk -v count="$2" '$2 == "ring" && $3 > 0 && $4 > 0 { good++ } END { exit !(good >= count) }' "$T/stat.lines" ||
-      return 0
-    sleep 0.3
-  done
-  return 1
-}
-carried_at() { # carried_at PATTERN: a connection is on rings, and has carried bytes there
-  connections_at "$1" | tee /dev/stderr | awk '$2 == "ring" && $3 + $4 > 0 { good = 1 } END { exit !good }'
-}
-none_at() { # none_at PATTERN: no connection is on rings, or on its way there
+none_on_rings() { # none_on_rings PATTERN [PROGRAM]: no connection is on rings, or on its way there
   local look
   for look in 1 2 3; do
-    connections_at "$1" >"$T/stat.lines" || return 1
+    connections "${2:-}" "$1" >"$T/stat.lines" || return 1
     cat "$T/stat.lines"
     ! grep -qE '^[^ ]+ (ring|mixed|handshake|offered) ' "$T/stat.lines" || return 1
     sleep 0.3
   done
 }
-# look PATTERN COUNT: while COUNT connections to such a path are busy. Preloaded on both sides they must be on rings,
-# otherwise none may be. For connections too short to be seen twice, COUNT is "some".
+# look NAME PATTERN COUNT [PROGRAM]: while at least COUNT connections to such a path, of clients called PROGRAM, are in
+# use. Preloaded on both sides they must be on rings, otherwise none may be. A side that sends nothing keeps its
+# direction in the kernel; WAYS=2 asks for bytes both ways.
 look() {
-  local what=${1##*/}
   [ "$PASS" = preloaded ] && look_from_outside || return 0
-  if ! accelerated; then
-    check "tssx-stat: nothing of ${what%\*} is on rings" none_at "$1"
-  elif [ "$2" = some ]; then
-    check "tssx-stat: ${what%\*} carries bytes on rings" wait_for 8 carried_at "$1"
+  if accelerated; then
+    check "over rings: $1" wait_for 15 on_rings "$3" "$2" "${4:-}"
   else
-    check "tssx-stat: $2 connections of ${what%\*} carry bytes on rings" wait_for 8 moving_at "$1" "$2"
+    check "not over rings: $1" none_on_rings "$2" "${4:-}"
   fi
 }
 
