@@ -12,6 +12,10 @@
 # TERM are served at once. Every process of a test has its working directory inside the temporary directory;
 # that is how the ones left over are found, daemons and orphans included.
 #
+# Limits in seconds, here and in the tests, are what an idle machine needs at most. They only end what hangs, so
+# each is multiplied by PATIENCE, for machines that are busy or slow; what a test waits for is a condition, never a
+# time.
+#
 # A test sets these before it sources the file:
 #   TITLE       its name in messages
 #   TIME_LIMIT  seconds for the whole script
@@ -21,6 +25,7 @@
 
 set -u
 umask 022
+readonly PATIENCE=10
 export LC_ALL=C.UTF-8
 unset LD_PRELOAD USE_TSSX CDPATH
 TSSX_LIB=${TSSX_LIB:-} TSSX_STAT=${TSSX_STAT:-} TSSX_SIDE=${TSSX_SIDE:-both}
@@ -47,7 +52,7 @@ note() { echo "# $*"; }
 now_ms() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
 
 wait_for() { # wait_for SECONDS COMMAND...: until it succeeds
-  local end=$(($(now_ms) + $1 * 1000))
+  local end=$(($(now_ms) + $1 * PATIENCE * 1000))
   shift
   while ! "$@"; do
     [ "$(now_ms)" -lt "$end" ] || return 1
@@ -165,7 +170,7 @@ first_process() {
   esac
   cd "$T" || exit 2
   TSSX_LIB=$TSSX_LIB TSSX_STAT=$TSSX_STAT TSSX_SIDE=$TSSX_SIDE TSSX_TEST_TEMP=$T \
-    setpriv --pdeathsig TERM timeout -k 5 "${TIME_LIMIT:-90}" env --default-signal=INT,TERM,QUIT,HUP,PIPE \
+    setpriv --pdeathsig TERM timeout -k 5 $((${TIME_LIMIT:-90} * PATIENCE)) env --default-signal=INT,TERM,QUIT,HUP,PIPE \
     setsid bash "$SCRIPT" "$@" </dev/null &
   worker=$!
   cd /
@@ -175,7 +180,7 @@ first_process() {
   case $rc in
     0) ;;
     77) exit 77 ;;
-    124 | 137) fail "ends within ${TIME_LIMIT:-90} seconds" ;;
+    124 | 137) fail "ends within $((${TIME_LIMIT:-90} * PATIENCE)) seconds" ;;
     *) fail "the script runs to its end" "status $rc" ;;
   esac
 
@@ -243,7 +248,7 @@ on() { # on server|client|neither COMMAND...: for at most $LIMIT (20) seconds
   local WORDS
   environment_of "$1"
   shift
-  timeout -k 3 "${LIMIT:-20}" "${AS[@]}" env "${WORDS[@]}" "$@"
+  timeout -k 3 $((${LIMIT:-20} * PATIENCE)) "${AS[@]}" env "${WORDS[@]}" "$@"
 }
 
 # start SIDE LOG COMMAND...: in the background, in a session of its own; its process ID is in PID. It is sent a
@@ -275,7 +280,7 @@ ends() { # ends PID SECONDS: it ends by itself; its status is in STATUS
 }
 
 check_ends() { # check_ends NAME PID SECONDS: it ends by itself, whatever its status
-  if ends "$2" "$3"; then pass "$1"; else fail "$1" "it runs after $3 seconds: $(describe "$2")"; fi
+  if ends "$2" "$3"; then pass "$1"; else fail "$1" "it runs after $(($3 * PATIENCE)) seconds: $(describe "$2")"; fi
 }
 
 stop() { # stop PID [SIGNAL [SECONDS]]: succeeds if it was not necessary to kill it
@@ -297,7 +302,7 @@ descendants() { # descendants PID
 
 # outcome OUTPUT COMMAND...: runs it in a subshell, for at most $CHECK_LIMIT (30) seconds; its status is in RC
 outcome() {
-  local output=$1 fd pid
+  local output=$1 fd pid limit=$((${CHECK_LIMIT:-30} * PATIENCE))
   shift
   RC=
   exec {fd}< <(
@@ -305,9 +310,9 @@ outcome() {
     echo $?
   )
   pid=$!
-  if ! read -r -t "${CHECK_LIMIT:-30}" -u "$fd" RC; then
+  if ! read -r -t "$limit" -u "$fd" RC; then
     for pid in $(descendants "$pid") "$pid"; do kill -KILL "$pid" 2>/dev/null; done
-    RC="no end after ${CHECK_LIMIT:-30} seconds"
+    RC="no end after $limit seconds"
   fi
   RC=${RC:-lost}
   exec {fd}<&-
@@ -350,7 +355,7 @@ check_preload() { # check_preload SIDE PID: exactly the preloaded sides have the
 #   ID STATE BYTES-TO-CLIENT BYTES-TO-SERVER BELLS-TO-CLIENT BELLS-TO-SERVER
 # of those whose client is PROGRAM. Fails if tssx-stat does.
 connections() {
-  timeout -k 3 10 "${AS[@]}" "$TSSX_STAT" --json --path "${2:-$LISTED}" >"$T/stat.json" || return 1
+  timeout -k 3 $((10 * PATIENCE)) "${AS[@]}" "$TSSX_STAT" --json --path "${2:-$LISTED}" >"$T/stat.json" || return 1
   perl -MJSON::PP -e '
     local $/;
     open my $file, "<", $ARGV[0] or die $!;

@@ -71,6 +71,7 @@ talk() {
     echo "line $i" >&$FD
     sleep 0.01
   done
+  wait_for 5 grep -qx "line $2" "$T/$1.out" || fail "$PASS: what was written comes back: $1"
 }
 talked() { # talked NAME LINE: one more line, and its end when it has come back
   echo "$2" >&$FD
