@@ -177,6 +177,11 @@ public class Client {
   static String path;
   static SocketChannel connected() throws Exception { return SocketChannel.open(UnixDomainSocketAddress.of(path)); }
 
+  static String how(Exception error) { // whether the thread waits by then or is about to makes two exceptions of one
+    return error instanceof AsynchronousCloseException && !(error instanceof ClosedByInterruptException)
+        ? "ClosedChannelException" : error.getClass().getSimpleName();
+  }
+
   static boolean exchange(SocketChannel channel, int size) throws Exception {
     byte[] bytes = Bytes.noise(size);
     Bytes.write(channel, ("take " + size + "\n").getBytes());
@@ -254,7 +259,7 @@ public class Client {
             try {
               result.complete("read " + one.read(ByteBuffer.allocate(100)));
             } catch (Exception error) {
-              result.complete(error.getClass().getSimpleName());
+              result.complete(how(error));
             }
           });
           thread.start();
@@ -270,7 +275,7 @@ public class Client {
             Bytes.write(one, new byte[100000000]);
             result.complete("written");
           } catch (Exception error) {
-            result.complete(error.getClass().getSimpleName());
+            result.complete(how(error));
           }
         });
         thread.start();
