@@ -121,6 +121,20 @@ TEST_P(Epoll, ReportsAnEdgeOnce) {
   EXPECT_EQ(set.wait(-1), (Events{{kMine, EPOLLIN}}));
 }
 
+// What the peer wrote before it went back to the kernel is unread, and what it writes now comes by
+// another way.
+TEST_P(Epoll, ReportsAnEdgeBehindTheLastBytesOfADirection) {
+  ASSERT_EQ(write_all(peer(), "a"), 1U);
+  ASSERT_EQ(::shutdown(peer(), SHUT_RD), 0);
+  ASSERT_EQ(set.add(mine(), EPOLLIN | EPOLLET, kMine), 0);
+  EXPECT_EQ(set.wait(5000), (Events{{kMine, EPOLLIN}}));
+  for (const char* byte : {"b", "c"}) {
+    ASSERT_EQ(write_all(peer(), byte), 1U);
+    EXPECT_EQ(set.wait(5000), (Events{{kMine, EPOLLIN}})) << byte;
+  }
+  EXPECT_EQ(read_exactly(mine(), 3), "abc");
+}
+
 TEST_P(Epoll, ReportsNoEdgeForAPartialRead) {
   ASSERT_EQ(set.add(mine(), EPOLLIN | EPOLLET, kMine), 0);
   ASSERT_EQ(write_all(peer(), "abcdef"), 6U);
