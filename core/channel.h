@@ -152,6 +152,11 @@ class Channel {
 
   // Asks the peer for a bell with the next byte, or with space; the caller looks again afterwards.
   void announce(bool for_data, bool for_space) noexcept;
+  // Asks it for a bell with whatever it reads next, also while half of the ring is free. It need
+  // not make a fence there, so the caller looks again afterwards and once more after a while. Holds
+  // until forget_reads() is called after a read.
+  void ask_for_reads() noexcept;
+  void forget_reads() noexcept;
   // So many bells may lie on the socket that it should be drained before it is full: a full one
   // takes no further bell, and an edge-triggered waiter would not notice.
   bool has_old_bells() const noexcept {
@@ -320,6 +325,7 @@ class Channel {
   bool offer_alone_ = false;  // the offer is the only thing the client may leave unread
   bool unread_before_cut_ = false;
   std::atomic<std::uint32_t> given_up_{0};  // sleepers that will not wake any more
+  std::uint64_t asked_tail_ = 0;            // when reads were last asked for; sending.lock
 };
 
 }  // namespace tssx

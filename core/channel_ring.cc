@@ -70,13 +70,18 @@ void Channel::publish_tail(int fd, std::uint64_t tail, std::uint64_t head) noexc
   // A producer sleeps only if it saw more than half of the ring in use, and it saw at least the
   // tail that was last published with a fence. So unless that much has been in use since, nobody
   // sleeps, and neither the fence nor the look at the producer's line is needed.
+  bool tell = false;
   if (head - side_->receiving.fenced_tail <= view_.capacity / 2) {
     line.tail.store(tail, release);  // pairs with the acquire in send() and arm_space()
-    return;
+    // In program order, though without a fence: who asks looks a second time, long after any store
+    // has become visible.
+    std::atomic_signal_fence(seq_cst);
+    tell = in().producer.tell_reads.load(relaxed) != 0;
+    if (!tell) return;
   }
   line.tail.exchange(tail, seq_cst);  // full fence; pairs with the one in arm_space()
   side_->receiving.fenced_tail = tail;
-  if (head - tail <= view_.capacity / 2 && in().space_wait.word.load(seq_cst) != 0) {
+  if ((tell || head - tail <= view_.capacity / 2) && in().space_wait.word.load(seq_cst) != 0) {
     ring_for_space(fd);
   }
 }

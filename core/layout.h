@@ -101,7 +101,9 @@ struct alignas(kCacheLine) ProducerLine {
   std::atomic<std::uint32_t> flags;  // kFin, kGone, kStays; release, after the last head
   std::atomic<std::uint32_t> mode;   // Mode, as the producer sees it (for tssx-stat)
   std::atomic<std::uint32_t> cpu;    // where the producer last ran; a hint for spinning
-  std::uint32_t reserved;
+  // 1: a sleeper needs a bell with whatever is read, not only when half of the ring becomes free.
+  // Here and not among the waiting bits, as the consumer has this line anyway.
+  std::atomic<std::uint32_t> tell_reads;
   std::atomic<std::uint64_t> messages;  // write calls that moved bytes
   std::atomic<std::uint64_t> bells;     // doorbells rung for data
   std::atomic<std::uint64_t> sleeps;    // times a producer slept for space

@@ -18,6 +18,7 @@ Endpoint* open_endpoint(const ChannelOrigin& origin) noexcept {
   catch_faults();
   endpoint->managed.store(false, std::memory_order_relaxed);
   endpoint->rung.store(false, std::memory_order_relaxed);
+  endpoint->tells_writes.store(false, std::memory_order_relaxed);
   endpoint->kept_fd.store(-1, std::memory_order_relaxed);
   if (!endpoint->channel.open(origin)) {
     Pool<Endpoint>::give(endpoint);

@@ -20,9 +20,10 @@ struct Endpoint {
   // when it falls to 0 (acq_rel: the closer sees all that the others did).
   std::atomic<std::uint32_t> references;
   std::atomic<std::uint32_t> descriptors;
-  std::atomic<Member*> members;  // registrations in epoll sets; guarded by members_lock
-  std::atomic<bool> managed;     // those registrations are ours, not the application's
-  std::atomic<bool> rung;        // bells were consumed outside of epoll sets
+  std::atomic<Member*> members;    // registrations in epoll sets; guarded by members_lock
+  std::atomic<bool> managed;       // those registrations are ours, not the application's
+  std::atomic<bool> rung;          // bells were consumed outside of epoll sets
+  std::atomic<bool> tells_writes;  // to a set that has to know of the next write: note_write()
   RobustLock members_lock;
   // The number under which calls go on that began before their own was closed, or -1. A relaxed
   // word: those calls look at it whenever they come back from a sleep.

@@ -126,7 +126,7 @@ void adopt_registrations(int fd, Endpoint& endpoint) noexcept {
 // sleepers; pairs with SetStay and the last look in wait(). They wait for no lock, as they are
 // called under a channel's or a set's.
 
-void poke(Member& member) noexcept {
+void push_poked(Member& member) noexcept {
   EpollSet& set = *member.set;
   if (!member.poked.exchange(true, std::memory_order_acq_rel)) {
     Member* first = set.poked_.load(std::memory_order_relaxed);
@@ -134,6 +134,11 @@ void poke(Member& member) noexcept {
       member.next_poked = first;
     } while (!set.poked_.compare_exchange_weak(first, &member, std::memory_order_seq_cst));
   }
+}
+
+void poke(Member& member) noexcept {
+  push_poked(member);
+  EpollSet& set = *member.set;
   if (set.sleepers_.load(std::memory_order_seq_cst) != 0 || set.front() >= 0) set.nudge();
 }
 
@@ -206,6 +211,7 @@ void reset_sets() noexcept {
     // Only the forking thread lives on.
     set.sleepers_.store(0, std::memory_order_relaxed);
     set.set_sleepers_.store(0, std::memory_order_relaxed);
+    set.soon_.store(0, std::memory_order_relaxed);
     set.watchers_.store(0, std::memory_order_relaxed);
     set.references_.store(1, std::memory_order_relaxed);
   });

@@ -48,6 +48,12 @@ struct Member {
   std::uint32_t ended;  // HUP, RDHUP and ERR told already (edge-triggered)
   std::uint64_t seen_head;
   std::uint64_t seen_tail;
+  // Set while it waits for a look at the room in its ring (epoll_room.cc).
+  bool awaits_room;
+  bool asked_for_reads;    // a bell will tell; looked at once more
+  std::uint64_t room_due;  // when to look; sys::now_ns()
+  Member* next_room;
+  Member* previous_room;
   std::uint64_t outside_head;  // as the last look from outside of the set found it
 };
 

@@ -25,6 +25,7 @@ std::uint32_t ask_socket(int fd) noexcept {
 void EpollSet::make_hot(Member& member) noexcept {
   member.misses = 0;
   if (member.hot) return;
+  drop_room(member);
   member.hot = true;
   member.next_hot = nullptr;
   member.previous_hot = hot_last_;
@@ -112,6 +113,7 @@ std::uint32_t EpollSet::look_at_endpoint(Member& member, bool report) noexcept {
     }
     head = channel.head_seen();
     tail = channel.tail_seen();
+    if (report && tail != member.seen_tail) channel.forget_reads();
     state = static_cast<std::uint32_t>(
         static_cast<unsigned short>(channel.readiness(fd, static_cast<short>(socket_events))));
     edge = edge || head != member.seen_head ||
@@ -163,7 +165,10 @@ int EpollSet::harvest(epoll_event* events, int maximum) noexcept {
       member.endpoint->channel.announce((member.events & kReadable) != 0,
                                         (member.events & kWritable) != 0);
       register_again(member);
-      if (look(member, false) == 0) continue;
+      if (look(member, false) == 0) {
+        note_room(member);
+        continue;
+      }
     }
     make_hot(member);
     member.misses = found == 0 ? misses + 1 : 0;
@@ -185,7 +190,11 @@ bool EpollSet::arm_all() noexcept {
   for (Member* at = hot_first_; at != nullptr; at = at->next_hot) {
     if (look(*at, false) != 0) return false;
   }
-  while (hot_first_ != nullptr) make_cold(*hot_first_);
+  while (hot_first_ != nullptr) {
+    Member& member = *hot_first_;
+    make_cold(member);
+    note_room(member);
+  }
   return true;
 }
 
@@ -251,7 +260,7 @@ bool EpollSet::is_ready_inside(std::uint64_t* arrivals) noexcept {
     // Also of a member that is ready: whoever waits for edges has to hear of what comes next.
     if (established) at->endpoint->channel.announce(true, (at->events & kWritable) != 0);
     if (at->endpoint != nullptr) register_again(*at);
-    if (look(*at, false) == 0) {
+    if (look(*at, false) == 0 && (!ask_for_room(*at) || look(*at, false) == 0)) {
       make_cold(*at);
     } else {
       ready = true;

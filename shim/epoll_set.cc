@@ -41,6 +41,11 @@ EpollSet* open_set(int epfd) noexcept {
   set->hot_first_ = nullptr;
   set->hot_last_ = nullptr;
   set->poked_.store(nullptr, std::memory_order_relaxed);
+  set->room_first_.store(nullptr, std::memory_order_relaxed);
+  set->room_last_ = nullptr;
+  set->wrote_.store(false, std::memory_order_relaxed);
+  set->quiet_looks_.store(kQuietForGood, std::memory_order_relaxed);
+  set->soon_.store(0, std::memory_order_relaxed);
   set->memberships_.store(nullptr, std::memory_order_relaxed);
   set->custody_ = nullptr;
   set->surrendered_.store(false, std::memory_order_relaxed);
@@ -192,6 +197,7 @@ void unlink_from(std::atomic<Member*>& first, Member& member) noexcept {
 void EpollSet::forget(Member& member) noexcept {
   take_poked();  // nobody pokes it any more: that takes the owner's lock
   make_cold(member);
+  drop_room(member);
   (member.previous_of_set != nullptr ? member.previous_of_set->next_of_set : members_) =
       member.next_of_set;
   if (member.next_of_set != nullptr) member.next_of_set->previous_of_set = member.previous_of_set;
@@ -294,6 +300,7 @@ int EpollSet::add(int fd, const Owner& owner, epoll_event* event) noexcept {
   member->seen_head = 0;
   member->seen_tail = 0;
   member->outside_head = 0;
+  member->awaits_room = false;
   member->managed = should_manage(*member);
   // Before the kernel can tell of the tag.
   if (owner.inner == nullptr || member->managed) used_.store(true, std::memory_order_seq_cst);

@@ -29,6 +29,7 @@
 
 #include "core/robust_lock.h"
 #include "core/wakeup.h"
+#include "shim/endpoint.h"
 #include "shim/epoll_member.h"
 #include "shim/pool.h"
 
@@ -41,6 +42,9 @@ inline constexpr std::uint32_t kAlways = EPOLLHUP | EPOLLERR;
 inline constexpr std::uint32_t kEnds = EPOLLHUP | EPOLLRDHUP | EPOLLERR;
 inline constexpr std::uint32_t kReadable = EPOLLIN | EPOLLRDNORM;
 inline constexpr std::uint32_t kWritable = EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND;
+
+// So many looks in a row after which nothing is expected to be written by other threads.
+inline constexpr std::uint32_t kQuietForGood = 10;
 
 inline bool is_exclusive_process() noexcept { return __libc_single_threaded != 0; }
 
@@ -87,6 +91,8 @@ class EpollSet {
   friend void adopt_registrations(int fd, Endpoint& endpoint) noexcept;
   friend void look_again(void* endpoint) noexcept;
   friend void note_shutdown(Endpoint& endpoint) noexcept;
+  friend void tell_write(Endpoint& endpoint) noexcept;
+  friend void push_poked(Member& member) noexcept;
   friend void poke(Member& member) noexcept;
   friend void poke_all() noexcept;
   friend EpollSet* open_set(int epfd) noexcept;
@@ -141,6 +147,15 @@ class EpollSet {
   void take_poked() noexcept;
   void heed(std::uint64_t word) noexcept;
 
+  // edges of room (epoll_room.cc)
+  static bool wants_room_edges(const Member& member) noexcept;
+  void note_room(Member& member) noexcept;
+  void drop_room(Member& member) noexcept;
+  void look_after_room(bool all) noexcept;
+  std::uint64_t room_bound() const noexcept;
+  bool has_room_to_watch() const noexcept;
+  static bool ask_for_room(Member& member) noexcept;
+
   // waiting (epoll_wait.cc)
   int collect(const epoll_event* found, int count, epoll_event* events) noexcept;
   void take_tag(const epoll_event& event) noexcept;
@@ -178,7 +193,12 @@ class EpollSet {
   Member* hot_first_;
   Member* hot_last_;
   std::atomic<Member*> poked_;
-  int fd_;  // a number of the set
+  std::atomic<Member*> room_first_;  // members to be looked at for room, by the time when
+  Member* room_last_;
+  std::atomic<bool> wrote_;                 // a cold member was written to since the last look
+  std::atomic<std::uint32_t> quiet_looks_;  // in a row at which nothing had been written
+  std::atomic<std::uint32_t> soon_;  // of the sleepers, those that wake by themselves before long
+  int fd_;                           // a number of the set
   // An eventfd that wakes the set's sleepers; 0 until needed. It stays with this object when the
   // set is closed, so that whoever still means to write to it never hits another file.
   alignas(8) std::atomic<int> kick_fd_;
@@ -234,6 +254,8 @@ void drop_set(EpollSet* set) noexcept;
 
 // Lists a member whose bell, or whose set's front, was emptied by somebody else.
 void poke(Member& member) noexcept;
+// The same, without waking anybody for it.
+void push_poked(Member& member) noexcept;
 // The same where it can't be told which members are concerned.
 void poke_all() noexcept;
 
@@ -252,6 +274,13 @@ void move_pending_registrations() noexcept;
 void adopt_registrations(int fd, Endpoint& endpoint) noexcept;
 // Bells of this Endpoint were consumed by a read or a poll.
 void look_again(void* endpoint) noexcept;
+
+// Bytes went into the ring of an endpoint. Who waits for edges of room will have to look at it.
+void tell_write(Endpoint& endpoint) noexcept;
+inline void note_write(Endpoint& endpoint) noexcept {
+  // seq_cst: against note_room(), which looks at the ring after it has set the flag.
+  if (endpoint.tells_writes.load(std::memory_order_seq_cst)) tell_write(endpoint);
+}
 
 // Around fork().
 void lock_sets() noexcept;

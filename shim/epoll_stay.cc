@@ -25,14 +25,17 @@ thread_local SetStay* SetStay::innermost = nullptr;
 thread_local EpollSet* SetStay::innermost_set = nullptr;
 thread_local std::uint64_t SetStay::innermost_cookie = 0;
 thread_local bool SetStay::innermost_in_set = false;
+thread_local bool SetStay::innermost_soon = false;
 thread_local std::uint64_t SetStay::last_cookie = 0;
 
-SetStay::SetStay(EpollSet& set) noexcept : set_(set), cookie_(++last_cookie) {
+SetStay::SetStay(EpollSet& set, bool soon) noexcept
+    : set_(set), cookie_(++last_cookie), soon_(soon) {
   // A stay that lies further down the stack than we do is gone: its thread jumped over its end.
   // On a signal handler's own stack nothing can be told, and it stays counted.
   while (innermost != nullptr && (innermost < this || innermost->cookie_ != innermost_cookie) &&
          !on_alternate_stack()) {
     innermost_set->sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+    if (innermost_soon) innermost_set->soon_.fetch_sub(1, std::memory_order_seq_cst);
     if (innermost_in_set) innermost_set->set_sleepers_.fetch_sub(1, std::memory_order_seq_cst);
     innermost = nullptr;
   }
@@ -44,14 +47,18 @@ SetStay::SetStay(EpollSet& set) noexcept : set_(set), cookie_(++last_cookie) {
     if (set.front_fd_.load(std::memory_order_seq_cst) < 0) break;
     set.set_sleepers_.fetch_sub(1, std::memory_order_seq_cst);
   }
+  // Before `sleepers_`: who sees a sleeper sees of which kind it is.
+  if (soon_) set.soon_.fetch_add(1, std::memory_order_seq_cst);
   set.sleepers_.fetch_add(1, std::memory_order_seq_cst);
   outer_ = innermost;
   outer_set_ = innermost_set;
   outer_cookie_ = innermost_cookie;
   outer_in_set_ = innermost_in_set;
+  outer_soon_ = innermost_soon;
   innermost_set = &set;
   innermost_cookie = cookie_;
   innermost_in_set = front_ < 0;
+  innermost_soon = soon_;
   innermost = this;
 }
 
@@ -61,6 +68,8 @@ SetStay::~SetStay() {
   innermost_set = outer_set_;
   innermost_cookie = outer_cookie_;
   innermost_in_set = outer_in_set_;
+  innermost_soon = outer_soon_;
+  if (soon_) set_.soon_.fetch_sub(1, std::memory_order_seq_cst);
   set_.sleepers_.fetch_sub(1, std::memory_order_seq_cst);
   if (front_ >= 0) return;
   const bool last = set_.set_sleepers_.fetch_sub(1, std::memory_order_seq_cst) == 1;

@@ -15,7 +15,8 @@ class SetStay {
  public:
   SetStay(const SetStay&) = delete;
   SetStay& operator=(const SetStay&) = delete;
-  explicit SetStay(EpollSet& set) noexcept;
+  // `soon`: it will end by itself before long.
+  explicit SetStay(EpollSet& set, bool soon = false) noexcept;
   ~SetStay();
   int front() const noexcept { return front_; }
 
@@ -24,15 +25,18 @@ class SetStay {
   static thread_local EpollSet* innermost_set;
   static thread_local std::uint64_t innermost_cookie;
   static thread_local bool innermost_in_set;
+  static thread_local bool innermost_soon;
   static thread_local std::uint64_t last_cookie;
 
   EpollSet& set_;
   volatile std::uint64_t cookie_;
+  bool soon_;
   int front_ = -1;
   SetStay* outer_ = nullptr;
   EpollSet* outer_set_ = nullptr;
   std::uint64_t outer_cookie_ = 0;
   bool outer_in_set_ = false;
+  bool outer_soon_ = false;
 };
 
 }  // namespace tssx

@@ -202,6 +202,8 @@ void EpollSet::leave() noexcept {
   bool more = hot_first_ != nullptr && !arm_all();
   // The front tells of a change in the set once, not of what is left there.
   if (!more && others && front() >= 0) more = is_readable_itself();
+  // Nor does anybody look for room any more, if all the others sleep without end.
+  if (!more && others && soon_.load(std::memory_order_seq_cst) == 0) more = has_room_to_watch();
   if (more) kick();
 }
 
@@ -245,6 +247,7 @@ int EpollSet::wait(epoll_event* events, int maximum, std::uint64_t timeout, cons
       take_poked();
       heed(word);
     }
+    look_after_room(timeout == 0);
     if (hot_count_.load(std::memory_order_relaxed) != 0) {
       // The kernel's members first when their turn has come: a busy ring must not starve them. As
       // long as they have something to tell, it comes with every call; but where they filled all
@@ -305,6 +308,7 @@ int EpollSet::wait(epoll_event* events, int maximum, std::uint64_t timeout, cons
     const int room = std::min(maximum, kBatch);
     std::uint64_t left = timeout;
     bool bounded = false;
+    std::uint64_t room_within = kForever;
     const std::uint64_t asleep = sys::now_ns();
     {
       bool armed = false;
@@ -315,11 +319,12 @@ int EpollSet::wait(epoll_event* events, int maximum, std::uint64_t timeout, cons
         if (armed && !is_exclusive_process()) prepare_kick();
         // Without the means to wake us, whatever is missed is found after a while.
         bounded = armed && !is_exclusive_process() && kick_fd_ == 0;
+        room_within = room_bound();
       }
       if (!armed) continue;
       // From here on whoever makes a member hot, or takes its bell, sees a sleeper and kicks; what
       // came before is seen by this look. seq_cst, in SetStay and in look_again().
-      const SetStay stay(*this);
+      const SetStay stay(*this, room_within != kForever);
       if (hot_count_.load(std::memory_order_seq_cst) != 0 ||
           poked_.load(std::memory_order_seq_cst) != nullptr ||
           attention.load(std::memory_order_seq_cst) != word) {
@@ -333,6 +338,7 @@ int EpollSet::wait(epoll_event* events, int maximum, std::uint64_t timeout, cons
           left = (left + kMillisecond - 1) / kMillisecond * kMillisecond;
         }
       }
+      left = std::min(left, room_within);
       bounded = bounded && left > kSharedSleepNs;
       if (bounded) left = kSharedSleepNs;
       // What is left in the set does not make its front fire again.
@@ -342,7 +348,11 @@ int EpollSet::wait(epoll_event* events, int maximum, std::uint64_t timeout, cons
     }
     busy_calls_.store(0, std::memory_order_relaxed);
     waiter_.note_sleep(sys::now_ns() - asleep);
-    if (count < 0) return count;
+    if (count < 0) {
+      leave();
+      return count;
+    }
+    if (count == 0 && room_within != kForever) quiet_looks_.fetch_add(1, std::memory_order_relaxed);
     if (bounded && count == 0) look_at_all();
     count = tell(found, count, events, maximum);
     if (count > 0) {
@@ -354,7 +364,7 @@ int EpollSet::wait(epoll_event* events, int maximum, std::uint64_t timeout, cons
       return count;
     }
     if (start != 0 && sys::now_ns() - start >= timeout) {
-      if (hot_count_.load(std::memory_order_relaxed) == 0) return 0;
+      if (hot_count_.load(std::memory_order_relaxed) == 0 && !has_room_to_watch()) return 0;
       timeout = 0;  // one last look
     }
   }

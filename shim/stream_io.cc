@@ -525,6 +525,7 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
       switch (outcome.status) {
         case Status::done:
           sent += outcome.bytes;
+          note_write(*endpoint);
           if (sent >= wanted) return static_cast<ssize_t>(sent);
           break;
         case Status::would_block:
