@@ -214,6 +214,8 @@ void reset_sets() noexcept {
     set.soon_.store(0, std::memory_order_relaxed);
     set.watchers_.store(0, std::memory_order_relaxed);
     set.references_.store(1, std::memory_order_relaxed);
+    // Nor does anybody else wait in a set that is closed.
+    if (set.descriptors.load(std::memory_order_relaxed) == 0) close_hidden(set.kept_fd_, -1);
   });
 }
 

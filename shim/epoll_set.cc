@@ -3,6 +3,7 @@
 #include "shim/epoll_set.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
 #include "core/channel.h"
 #include "core/sys.h"
@@ -35,6 +36,7 @@ EpollSet* open_set(int epfd) noexcept {
   set->kick_in_set_ = false;
   set->kick_in_front_ = false;
   set->front_fd_.store(-1, std::memory_order_relaxed);
+  set->kept_fd_.store(-1, std::memory_order_relaxed);
   set->arrivals_ = 0;
   set->members_ = nullptr;
   set->loose_ = nullptr;
@@ -63,6 +65,18 @@ EpollSet* open_set(int epfd) noexcept {
   return set;
 }
 
+void keep_for_waiters(EpollSet& set, int epfd) noexcept {
+  constexpr int kFirstHidden = 700;  // as for endpoints
+  if (set.descriptors.load(std::memory_order_acquire) != 1 ||
+      set.references_.load(std::memory_order_acquire) == 1) {
+    return;
+  }
+  const long kept = sys::fcntl(epfd, F_DUPFD_CLOEXEC, kFirstHidden);
+  if (kept < 0) return;  // they get EBADF when they next look
+  set.kept_fd_.store(static_cast<int>(kept), std::memory_order_release);
+  hide_descriptor(set.kept_fd_);
+}
+
 void drop_set(EpollSet* set) noexcept {
   if (set->descriptors.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   {
@@ -80,6 +94,7 @@ void EpollSet::drop_reference() noexcept {
   if (references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   forget_all();
   close_hidden(front_fd_, -1);
+  close_hidden(kept_fd_, -1);
   Pool<EpollSet, 16, 1024>::give(this);
 }
 
@@ -123,14 +138,15 @@ void EpollSetRef::reset() noexcept {
   set_ = nullptr;
 }
 
-// A number of the set that is open now; -1 once all are closed. The one that it was made with may
-// be closed while a duplicate is open.
+// A number of the set that is open now; -1 once all are closed and none is kept. The one that it
+// was made with may be closed while a duplicate is open.
 int EpollSet::number() noexcept {
   const auto is_ours = [this](int fd) {
     const Slot slot = table.find(fd);
     return slot.kind() == Kind::epoll && slot.as<EpollSet>() == this;
   };
   if (is_ours(fd_)) return fd_;
+  if (const int kept = kept_fd_.load(std::memory_order_acquire); kept >= 0) return kept;
   const int end = table.highest();
   for (int fd = 0; fd < end; ++fd) {
     if (is_ours(fd)) return fd_ = fd;

@@ -97,6 +97,7 @@ class EpollSet {
   friend void poke_all() noexcept;
   friend EpollSet* open_set(int epfd) noexcept;
   friend void drop_set(EpollSet* set) noexcept;
+  friend void keep_for_waiters(EpollSet& set, int epfd) noexcept;
   friend void lock_sets() noexcept;
   friend void unlock_sets() noexcept;
   friend void reset_sets() noexcept;
@@ -205,6 +206,8 @@ class EpollSet {
   bool kick_in_set_;
   bool kick_in_front_;
   alignas(8) std::atomic<int> front_fd_;
+  // The set for calls that are under way when its last number is closed; -1 otherwise.
+  alignas(8) std::atomic<int> kept_fd_;
   std::uint64_t arrivals_;  // moves with whatever may be news for who waits from outside
   // This set as a member of others; guarded by memberships_lock_.
   std::atomic<Member*> memberships_;
@@ -249,6 +252,10 @@ extern Pool<EpollSet, 16, 1024> sets;
 extern std::atomic<std::uint64_t> attention;
 
 EpollSet* open_set(int epfd) noexcept;
+// The descriptor `epfd` of the set is about to be closed. If it is the last, and threads wait in
+// the set, they go on waiting, as in the kernel, where a call holds the file: keeps a hidden
+// duplicate until the last of them is done.
+void keep_for_waiters(EpollSet& set, int epfd) noexcept;
 // One of its descriptors is going.
 void drop_set(EpollSet* set) noexcept;
 

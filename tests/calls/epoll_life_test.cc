@@ -13,8 +13,11 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <thread>
@@ -50,6 +53,11 @@ void wait_until_asleep_in_epoll(const std::atomic<pid_t>& thread) {
     if (number == SYS_epoll_wait || number == SYS_epoll_pwait) return;
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
+}
+
+std::ptrdiff_t open_descriptors() {
+  const std::filesystem::directory_iterator all("/proc/self/fd");
+  return std::distance(begin(all), end(all));
 }
 
 class EpollLife : public ConnectionTest {
@@ -210,6 +218,36 @@ TEST_P(EpollLife, MayBeClosedUnderAWaiter) {
   EXPECT_EQ(next.look(), Events{});
   ASSERT_EQ(write_all(other.client.get(), "x"), 1U);
   EXPECT_EQ(next.look(), (Events{{kOther, EPOLLIN}}));
+}
+
+TEST_P(EpollLife, AWaiterOfAClosedSetGoesOnWaiting) {
+  const int number = set.fd();
+  ASSERT_EQ(set.add(mine(), EPOLLIN | EPOLLOUT | EPOLLET, kMine), 0);
+  EXPECT_EQ(set.look(), (Events{{kMine, EPOLLOUT}}));
+  Events seen;
+  int error = 0;
+  std::atomic<pid_t> thread{0};
+  std::thread waiter([&] {
+    thread = static_cast<pid_t>(::syscall(SYS_gettid));
+    epoll_event report{};
+    if (::epoll_wait(number, &report, 1, 5000) == 1) {
+      seen[report.data.u64] = report.events;
+    } else {
+      error = errno;
+    }
+  });
+  wait_until_asleep_in_epoll(thread);
+  const auto before = open_descriptors();
+  { const EpollSet gone = std::move(set); }
+  // Over a ring the write makes the waiter look, and find nothing.
+  EXPECT_EQ(write_all(mine(), "bytes"), 5U);
+  sleep_a_moment();
+  sleep_a_moment();
+  EXPECT_EQ(read_exactly(peer(), 5), "bytes");
+  waiter.join();
+  EXPECT_EQ(error, 0);
+  EXPECT_EQ(seen, (Events{{kMine, EPOLLOUT}}));
+  EXPECT_EQ(open_descriptors(), before - 1);
 }
 
 TEST_P(EpollLife, SetsAndMembersMayBeClosedByTwoThreadsAtOnce) {
