@@ -102,7 +102,8 @@ void EpollSet::look_after_room(bool all) noexcept {
     drop_room(*member);
     if (!member->managed || member->disabled) continue;
     Channel& channel = member->endpoint->channel;
-    if (!asked) channel.ask_for_reads();
+    // Not for what was read already: the bell would come with the next request's read.
+    if (!asked && channel.tail_seen() == member->seen_tail) channel.ask_for_reads();
     if (!channel.sends_to_ring() || channel.tail_seen() != member->seen_tail) {
       make_hot(*member);
     } else if (!asked) {
