@@ -28,13 +28,12 @@ using Values = std::map<std::string, double>;
 
 class Measurement {
  public:
-  Measurement(const Cell& cell, const Side& side, const Plan& plan, const ScratchDirectory& scratch,
-              const std::string& socket_name)
+  Measurement(const Cell& cell, const Side& side, const Plan& plan, const ScratchDirectory& scratch)
       : cell_(cell),
         side_(side),
         directory_(scratch.path()),
         deadline_ns_(now_ns() + to_ns(plan.patience + 2 * plan.seconds * cell.length)),
-        worker_(side, scratch.pattern(), job_for(cell, plan, scratch, socket_name)) {}
+        worker_(side, scratch.pattern(), job_for(cell, plan, scratch)) {}
 
   Values run() {
     Values values;
@@ -67,11 +66,10 @@ class Measurement {
   }
 
  private:
-  static Job job_for(const Cell& cell, const Plan& plan, const ScratchDirectory& scratch,
-                     const std::string& socket_name) {
+  static Job job_for(const Cell& cell, const Plan& plan, const ScratchDirectory& scratch) {
     Job job = cell.job;
     job.set("seconds", fmt::format("{}", plan.seconds * cell.length));
-    return job.set("socket", scratch.path() + "/" + socket_name);
+    return job.set("socket", scratch.new_path());
   }
 
   [[nodiscard]] Evidence look() const { return look_at(actors_, side_.library, directory_); }
@@ -122,11 +120,18 @@ CellResult measure(const Cell& cell, const Plan& plan, const ScratchDirectory& s
   CellResult result{cell.name, {}, {}, {}};
   for (const MetricKind& kind : cell.metrics) result.metrics.push_back({kind, {}, {}});
 
-  const auto once = [&](const Side& side, int round, std::vector<double> MetricResult::*where) {
-    const std::string socket_name = fmt::format("{}.{}", side.name, round);
-    const Values values = Measurement(cell, side, plan, scratch, socket_name).run();
+  const auto take = [&](const Values& values, std::vector<double> MetricResult::*where) {
     for (MetricResult& metric : result.metrics) {
       (metric.*where).push_back(values.at(metric.kind.name));
+    }
+  };
+  const auto once = [&](const Side& side, int round, std::vector<double> MetricResult::*where) {
+    try {
+      take(Measurement(cell, side, plan, scratch).run(), where);
+    } catch (const SkipCell&) {
+      throw;
+    } catch (const std::exception& error) {
+      throw std::runtime_error(fmt::format("{}, round {}: {}", side.name, round + 1, error.what()));
     }
   };
   const auto base = [&](int round) { once(plan.base, round, &MetricResult::base); };

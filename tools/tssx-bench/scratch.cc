@@ -22,6 +22,8 @@ ScratchDirectory::~ScratchDirectory() {
   std::filesystem::remove_all(path_, ignored);
 }
 
+std::string ScratchDirectory::new_path() const { return path_ + "/" + std::to_string(++names_); }
+
 std::string ScratchDirectory::pattern() const {
   std::string result;
   for (const char one : path_) {

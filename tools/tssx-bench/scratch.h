@@ -14,11 +14,14 @@ class ScratchDirectory {
   ScratchDirectory& operator=(const ScratchDirectory&) = delete;
 
   [[nodiscard]] const std::string& path() const { return path_; }
+  // A name in it that nobody had before: a worker that was killed leaves its socket behind.
+  [[nodiscard]] std::string new_path() const;
   // What USE_TSSX must be for the sockets in it.
   [[nodiscard]] std::string pattern() const;
 
  private:
   std::string path_;
+  mutable unsigned names_ = 0;
 };
 
 }  // namespace tssx::bench

@@ -44,8 +44,8 @@ class ManyClient {
   explicit ManyClient(std::string path);
 
   void connect_all(std::size_t connections);
-  // So many requests on each of the connections from `first` on, one connection after the other;
-  // the last request of each says so.
+  // So many requests on each of the connections from `first` on, a few connections at a time; the
+  // last request of each says so.
   void warm(std::size_t first, int rounds);
   // Keeps one request under way on each of the first `busy` connections, from now until `end_ns`,
   // and one more that says it is the last. Returns the number of answers.
@@ -55,6 +55,9 @@ class ManyClient {
   [[nodiscard]] int set() const { return set_.get(); }
 
  private:
+  // One request and its answer on each of these.
+  void exchange(std::size_t begin, std::size_t end, char what);
+
   std::string path_;
   Descriptor set_;
   std::vector<Descriptor> connections_;
