@@ -1,0 +1,198 @@
+#!/usr/bin/env bash
+# tssx-bench: its options, its output for people and programs, that it refuses what was not
+# accelerated, and that it leaves nothing behind, whether it ends by itself or is interrupted. No
+# number it measures is judged.
+set -euo pipefail
+: "${TSSX_BUILD:?}" "${TSSX_LIB:?}" "${TSSX_SOURCE:?}"
+export LC_ALL=C
+unset LD_PRELOAD USE_TSSX TSSX_SPIN TSSX_IDS
+
+bench=$TSSX_BUILD/tssx-bench
+for needed in "$bench" python3; do
+  if ! command -v "$needed" >/dev/null; then
+    echo "missing: $needed"
+    exit 77
+  fi
+done
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/tssx-bench-test.XXXXXX")
+# What the tool makes is in there, so that it can be seen whether it is gone.
+mkdir "$work/tmp"
+export TMPDIR=$work/tmp
+running=
+cleanup() {
+  if [[ $running ]]; then kill -KILL "$running" 2>/dev/null || true; fi
+  rm -rf "$work"
+}
+trap cleanup EXIT
+
+fail() {
+  echo "failed: $*"
+  for file in "$work"/out "$work"/err; do
+    if [[ -s $file ]]; then sed "s|^|${file##*/}: |" "$file"; fi
+  done
+  exit 1
+}
+# run <expected status> <arguments>: output in $work/out and $work/err
+run() {
+  local expected=$1 status=0
+  shift
+  "$bench" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
+  [[ $status == "$expected" ]] || fail "exit status $status instead of $expected: $*"
+  nothing_is_left
+}
+shows() { grep -qE -- "$1" "$work/out" || fail "no $1"; }
+# Workers have the temporary directory on their command line, in the name of their socket.
+workers() { pgrep -f -- "--worker .*socket=$TMPDIR/" || true; }
+nothing_is_left() {
+  [[ -z $(ls -A "$TMPDIR") ]] || fail "left in TMPDIR: $(ls -A "$TMPDIR")"
+  [[ -z $(workers) ]] || fail "left running: $(workers)"
+}
+# check <python expression over all, the document, and c, the cells by name>
+check() {
+  python3 - "$work/out" "$1" <<'PYTHON' || fail "not so: $1"
+import json, sys
+all = json.load(open(sys.argv[1], encoding="ascii"))
+c = {cell["name"]: cell for cell in all["cells"]}
+sys.exit(0 if eval(sys.argv[2]) else 1)
+PYTHON
+}
+
+# --- usage --------------------------------------------------------------------------------------
+
+run 0 --version
+shows '^tssx-bench [0-9]+\.[0-9]+\.[0-9]+$'
+run 0 --help
+shows '--filter'
+run 2 --no-such-option
+run 2 --rounds 0
+run 2 --seconds x
+run 2 --quick --all
+run 2 --filter no-such-cell
+grep -q 'no cell matches' "$work/err" || fail "no reason"
+run 1 --lib "$work/none.so" --filter hog/one-cpu
+grep -q 'no such library' "$work/err" || fail "no reason"
+run 0 --list --filter 'hog/*'
+[[ $(cat "$work/out") == $'hog/one-cpu\nhog/two-cpus' ]] || fail "another list"
+
+# --- measuring ----------------------------------------------------------------------------------
+
+short=(--lib "$TSSX_LIB" --rounds 2 --seconds 0.02)
+# One of each kind. The tool itself refuses a cell that was not on rings, so a number is a proof.
+cells=(pingpong/64B/blocking/free pingpong/1KiB/poll/free pingpong/8KiB/epoll-edge/free
+  pingpong/64B/epoll-level/one-cpu stream/4KiB/free stream-both/64KiB/free epoll-server/8-busy/one-cpu
+  pairs/2/free paced/0.5ms work/20us/free connect-request-close/free accept/free other/read)
+filters=()
+for cell in "${cells[@]}"; do filters+=(--filter "$cell"); done
+run 0 "${short[@]}" --json "${filters[@]}"
+check "sorted(c) == sorted('${cells[*]}'.split())"
+check "all['base'] == 'kernel' and all['ours'] == 'tssx' and all['rounds'] == 2"
+check "not any('error' in cell or 'skipped' in cell for cell in c.values())"
+check "min(side['lowest'] for cell in c.values() for m in cell['metrics'] for side in (m['base'], m['ours'])) > 0"
+check "min(len(side['rounds']) for cell in c.values() for m in cell['metrics'] for side in (m['base'], m['ours'])) == 2"
+
+run 0 "${short[@]}" --filter floor/null-call --filter pingpong/64B/blocking/one-cpu \
+  --filter pingpong/64B/blocking/free
+shows '^CELL +METRIC +UNIT +kernel +tssx +TIMES BETTER$'
+shows '^floor/null-call +time +ns +[0-9.]+ \([0-9.]+ to [0-9.]+\) +- +-$'
+shows '^pingpong/64B/blocking/free +p99.9 +ns( +[0-9.]+ \([0-9.]+ to [0-9.]+\)){3}$'
+shows '^Against the best placement of the other side:$'
+
+# --- refusing -----------------------------------------------------------------------------------
+
+# The library is loaded and listed, but may make no segment: none is as small as this limit.
+if (ulimit -f 8 && "$bench" "${short[@]}" --filter pingpong/64B/blocking/free) \
+  >"$work/out" 2>"$work/err" </dev/null; then
+  fail "a cell without rings was measured"
+fi
+shows '^pingpong/64B/blocking/free +error: tssx, round 1: not accelerated: 0 of 1 connections on rings$'
+nothing_is_left
+
+# A file that is no library: the dynamic linker only warns.
+touch "$work/empty.so"
+run 1 --lib "$work/empty.so" --rounds 1 --seconds 0.02 --filter other/read
+shows '^other/read +error: tssx, round 1: the library was not preloaded$'
+
+# --- time-outs and interruptions ----------------------------------------------------------------
+
+# Until a server listens: the cells below keep their listening socket.
+await_worker() {
+  for _ in {1..600}; do
+    if compgen -G "$TMPDIR/*/*" >/dev/null && [[ $(workers) ]]; then return 0; fi
+    kill -0 "$running" 2>/dev/null || break
+    sleep 0.05
+  done
+  fail "no worker started"
+}
+
+# A measurement that stands still fails, and the next one is made, although the socket of the first
+# is still there.
+status=0
+"$bench" --lib "$TSSX_LIB" --rounds 1 --seconds 1 --timeout 8 --filter epoll-server/1-busy/one-cpu \
+  --filter epoll-server/8-busy/one-cpu >"$work/out" 2>"$work/err" </dev/null &
+running=$!
+await_worker
+# shellcheck disable=SC2046 # one word for each process
+kill -STOP $(workers)
+wait "$running" || status=$?
+running=
+[[ $status == 1 ]] || fail "exit status $status after a time-out"
+shows '^epoll-server/1-busy/one-cpu +error: kernel, round 1: timed out$'
+shows '^epoll-server/8-busy/one-cpu +time +us( +[0-9.]+ \([0-9.]+ to [0-9.]+\)){3}$'
+nothing_is_left
+
+interrupt() { # by signal $1
+  local status=0
+  "$bench" --lib "$TSSX_LIB" --seconds 60 --filter epoll-server/1-busy/one-cpu \
+    >"$work/out" 2>"$work/err" </dev/null &
+  running=$!
+  await_worker
+  kill "-$1" "$running"
+  wait "$running" || status=$?
+  running=
+  [[ $status == $((128 + $(kill -l "$1"))) ]] || fail "exit status $status after $1"
+  nothing_is_left
+}
+interrupt TERM
+interrupt HUP
+
+# Killed, it can't remove its directory, but its processes go with it.
+"$bench" --lib "$TSSX_LIB" --seconds 60 --filter epoll-server/1-busy/one-cpu \
+  >"$work/out" 2>"$work/err" </dev/null &
+running=$!
+await_worker
+kill -KILL "$running"
+wait "$running" 2>/dev/null || true
+running=
+for _ in {1..600}; do
+  [[ $(workers) ]] || break
+  sleep 0.05
+done
+[[ -z $(workers) ]] || fail "left running after SIGKILL: $(workers)"
+
+# --- what the scripts make of it ----------------------------------------------------------------
+
+cat >"$work/results.json" <<'JSON'
+{"machine": {"cpus": 2, "system": "Linux", "processor": "p"}, "base": "kernel", "ours": "tssx",
+ "rounds": 1, "seconds": 0.1, "cells": [
+  {"name": "a/free", "metrics": [{"name": "p50", "unit": "ns", "better": "lower",
+    "base": {"median": 30, "lowest": 30, "highest": 30, "rounds": [30]},
+    "ours": {"median": 10, "lowest": 10, "highest": 10, "rounds": [10]},
+    "times_better": {"median": 3, "lowest": 3, "highest": 3}}]},
+  {"name": "floor/b", "metrics": [{"name": "time", "unit": "ns", "better": "lower",
+    "base": {"median": 7, "lowest": 7, "highest": 7, "rounds": [7]},
+    "ours": null, "times_better": null}]},
+  {"name": "c", "metrics": [], "error": "timed out"}]}
+JSON
+compare=$TSSX_SOURCE/scripts/bench_compare.py
+python3 -B "$compare" "$work/results.json" "$work/recorded.json" >"$work/out"
+shows '^a/free +p50 .* 3 \(3 to 3\) +-$'
+shows '^c +error: timed out$'
+[[ ! -e $work/recorded.json ]] || fail "recorded without being asked"
+python3 -B "$compare" --record "$work/results.json" "$work/recorded.json" >"$work/out"
+python3 -B "$compare" "$work/results.json" "$work/recorded.json" >"$work/out"
+shows '^a/free +p50 .* 3 \(3 to 3\) +3$'
+python3 - "$work/recorded.json" <<'PYTHON' || fail "recorded something else"
+import json, sys
+sys.exit(json.load(open(sys.argv[1]))["cells"] != {"a/free": {"p50": 3}})
+PYTHON
