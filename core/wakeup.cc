@@ -13,7 +13,7 @@ constexpr std::uint64_t kShortestBudgetNs = 8'000;
 constexpr std::uint64_t kLostSliceNs =
     500'000;  // a yield this long gave a whole slice to a stranger
 constexpr std::uint64_t kFirstPenaltyNs = 1'000'000;
-constexpr std::uint64_t kLongestPenaltyNs = 10'000'000;
+constexpr std::uint64_t kLongestPenaltyNs = 100'000'000;
 
 std::atomic<std::uint64_t> spin_limit_ns{50'000};
 
