@@ -132,8 +132,18 @@ status=0
   --filter epoll-server/8-busy/one-cpu >"$work/out" 2>"$work/err" </dev/null &
 running=$!
 await_worker
-# shellcheck disable=SC2046 # one word for each process
-kill -STOP $(workers)
+mapfile -t stopped < <(workers)
+kill -STOP "${stopped[@]}"
+# When the next one starts, all of the first must be gone.
+others() { workers | grep -vxF "$(printf '%s\n' "${stopped[@]}")" || true; }
+for _ in {1..600}; do
+  [[ ! $(others) ]] || break
+  sleep 0.05
+done
+[[ $(others) ]] || fail "no second measurement"
+for pid in "${stopped[@]}"; do
+  [[ ! -e /proc/$pid ]] || fail "left while the next cell is measured: $pid"
+done
 wait "$running" || status=$?
 running=
 [[ $status == 1 ]] || fail "exit status $status after a time-out"
