@@ -86,7 +86,7 @@ class End : public Role {
         }
         return false;
       }
-      if (now - begin_ < duration_ns_) return false;
+      if (now - begin_ < duration_ns_ || total_ == before_) return false;
       if (rate_ == 0)
         rate_ = static_cast<double>(total_ - before_) / static_cast<double>(now - begin_);
       return true;
