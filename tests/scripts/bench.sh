@@ -196,13 +196,30 @@ cat >"$work/results.json" <<'JSON'
 JSON
 compare=$TSSX_SOURCE/scripts/bench_compare.py
 python3 -B "$compare" "$work/results.json" "$work/recorded.json" >"$work/out"
-shows '^a/free +p50 .* 3 \(3 to 3\) +-$'
+shows '^a/free +p50 .* 3.00 \(3.00 to 3.00\) +-$'
 shows '^c +error: timed out$'
 [[ ! -e $work/recorded.json ]] || fail "recorded without being asked"
 python3 -B "$compare" --record "$work/results.json" "$work/recorded.json" >"$work/out"
 python3 -B "$compare" "$work/results.json" "$work/recorded.json" >"$work/out"
-shows '^a/free +p50 .* 3 \(3 to 3\) +3$'
+shows '^a/free +p50 .* 3.00 \(3.00 to 3.00\) +3.00$'
 python3 - "$work/recorded.json" <<'PYTHON' || fail "recorded something else"
 import json, sys
 sys.exit(json.load(open(sys.argv[1]))["cells"] != {"a/free": {"p50": 3}})
 PYTHON
+
+# The drawings, where matplotlib is there: scripts/setup plot brings it, nothing else needs it.
+plot() { MPLCONFIGDIR=$work/mpl /usr/bin/python3 -B "$TSSX_SOURCE/scripts/plot-bench" "$@"; }
+if plot "$work/results.json" "$work/drawn" >"$work/out" 2>"$work/err"; then
+  fail "drew a picture of one size"
+fi
+if /usr/bin/python3 -c "import matplotlib" 2>/dev/null; then
+  "$bench" "${short[@]}" --json --filter 'pingpong/1B/blocking/free' --filter 'stream/4KiB/free' \
+    --filter 'pingpong/64KiB/blocking/free' --filter 'pingpong/1KiB/poll/free' >"$work/results.json"
+  plot "$work/results.json" "$work/drawn" >"$work/out" 2>"$work/err" || fail "drew nothing"
+  [[ $(ls "$work/drawn") == latency-free.svg ]] || fail "drew something else: $(ls "$work/drawn")"
+  grep -q '<svg ' "$work/drawn/latency-free.svg" || fail "no SVG"
+  # The same results give the same file.
+  cp "$work/drawn/latency-free.svg" "$work/first.svg"
+  plot "$work/results.json" "$work/drawn" >"$work/out" 2>"$work/err" || fail "drew nothing"
+  cmp -s "$work/first.svg" "$work/drawn/latency-free.svg" || fail "drew the same in another way"
+fi
