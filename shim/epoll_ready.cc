@@ -165,7 +165,7 @@ int EpollSet::harvest(epoll_event* events, int maximum) noexcept {
       member.endpoint->channel.announce((member.events & kReadable) != 0,
                                         (member.events & kWritable) != 0);
       register_again(member);
-      if (look(member, false) == 0) {
+      if (has_nothing_to_tell(member)) {
         note_room(member);
         continue;
       }
@@ -174,6 +174,22 @@ int EpollSet::harvest(epoll_event* events, int maximum) noexcept {
     member.misses = found == 0 ? misses + 1 : 0;
   }
   return count;
+}
+
+// Looks at a member whose bell was asked for. The look may take the cut to the ring off the socket:
+// while bytes came by the kernel there was no bell to ask for, and nothing else would tell of the
+// ring's first bytes.
+bool EpollSet::has_nothing_to_tell(Member& member) noexcept {
+  for (;;) {
+    const bool by_ring =
+        member.endpoint != nullptr && member.endpoint->channel.receives_from_ring();
+    if (look(member, false) != 0) return false;
+    if (member.endpoint == nullptr || member.endpoint->channel.receives_from_ring() == by_ring) {
+      return true;
+    }
+    member.endpoint->channel.announce(true, (member.events & kWritable) != 0);
+    register_again(member);
+  }
 }
 
 // Asks for a bell from every hot member. False if one of them is ready after all.
@@ -188,7 +204,7 @@ bool EpollSet::arm_all() noexcept {
     register_again(*at);  // a direction that went back to the kernel: EPOLLOUT is the socket's now
   }
   for (Member* at = hot_first_; at != nullptr; at = at->next_hot) {
-    if (look(*at, false) != 0) return false;
+    if (!has_nothing_to_tell(*at)) return false;
   }
   while (hot_first_ != nullptr) {
     Member& member = *hot_first_;
@@ -260,7 +276,7 @@ bool EpollSet::is_ready_inside(std::uint64_t* arrivals) noexcept {
     // Also of a member that is ready: whoever waits for edges has to hear of what comes next.
     if (established) at->endpoint->channel.announce(true, (at->events & kWritable) != 0);
     if (at->endpoint != nullptr) register_again(*at);
-    if (look(*at, false) == 0 && (!ask_for_room(*at) || look(*at, false) == 0)) {
+    if (has_nothing_to_tell(*at) && (!ask_for_room(*at) || has_nothing_to_tell(*at))) {
       make_cold(*at);
     } else {
       ready = true;

@@ -142,6 +142,7 @@ class EpollSet {
   std::uint32_t look_at_endpoint(Member& member, bool report) noexcept;
   std::uint32_t look_at_set(Member& member, bool report) noexcept;
   int harvest(epoll_event* events, int maximum) noexcept;
+  bool has_nothing_to_tell(Member& member) noexcept;
   bool arm_all() noexcept;
   bool hot_may_be_ready() noexcept;
   void look_at_all() noexcept;
