@@ -300,9 +300,9 @@ class Channel {
   void mark_broken() noexcept;
   void count_sleeper() noexcept;
   bool leaves_to_sleepers(Notices which) noexcept;
-  // Is it time to ask the socket whether the peer was killed? `progress` moves with what the peer
-  // does: as long as it does, it need not be asked so often.
-  bool due_for_hang_up_check(std::uint64_t progress) noexcept;
+  // Is it time to ask the socket whether the peer was killed? Less often where it has sent
+  // something since the last time.
+  bool due_for_hang_up_check() noexcept;
   Outcome end_or_reset() noexcept;
   bool peer_took_everything() const noexcept;
   bool is_only_shut() const noexcept;

@@ -42,7 +42,7 @@ Outcome Channel::at_end_of_ring(int fd) noexcept {
   // Of a direction that is on its way back the socket tells the end, behind its last bytes.
   if ((flags & kFin) != 0 && !peer_is_leaving() && in().producer.head.load(acquire) == tail) {
     // A reset comes before the end, as in unix_stream_read_generic().
-    if ((flags & kGone) != 0 || due_for_hang_up_check(tail)) poll_hang_up(fd);
+    if ((flags & kGone) != 0 || due_for_hang_up_check()) poll_hang_up(fd);
     return end_or_reset();
   }
   if (side_->receiving.shut.load(relaxed) != 0) {
@@ -52,8 +52,7 @@ Outcome Channel::at_end_of_ring(int fd) noexcept {
   if (side_->state.hung_up.load(acquire) != 0) {
     return in().producer.head.load(acquire) == tail ? end_or_reset() : Outcome{Status::done};
   }
-  if ((flags & kGone) == 0 && !peer_is_leaving() && !has_old_bells() &&
-      !due_for_hang_up_check(tail)) {
+  if ((flags & kGone) == 0 && !peer_is_leaving() && !has_old_bells() && !due_for_hang_up_check()) {
     return {Status::would_block};
   }
   look_at_socket(fd, Notices::leave_to_sleepers);
@@ -190,7 +189,7 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
       return {leave_ring_locked(fd, Leave::aside) ? Status::kernel : Status::would_block};
     }
     if ((word & kReaderGone) != 0) poll_hang_up(fd);
-  } else if (due_for_hang_up_check(side_->receiving.tail.load(relaxed) + seen_tail_)) {
+  } else if (due_for_hang_up_check()) {
     poll_hang_up(fd);
   }
   if (side_->state.hung_up.load(relaxed) != 0) return {Status::failed, 0, EPIPE};

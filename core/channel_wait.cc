@@ -60,12 +60,13 @@ bool Channel::peer_is_leaving() const noexcept {
 
 // --- the control socket ---
 
-bool Channel::due_for_hang_up_check(std::uint64_t progress) noexcept {
+bool Channel::due_for_hang_up_check() noexcept {
   const std::uint64_t now = ticks();
   // relaxed: readers and writers hold different locks; two looks instead of one do no harm.
   const std::uint64_t last = last_hang_up_check_.load(relaxed);
   if (now - last < kHangUpCheckTicks) return false;
   last_hang_up_check_.store(now, relaxed);
+  const std::uint64_t progress = side_->receiving.tail.load(relaxed);
   if (progress == progress_seen_.load(relaxed)) return true;
   progress_seen_.store(progress, relaxed);
   return now - last >= kAliveTicks;

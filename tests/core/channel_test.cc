@@ -759,6 +759,29 @@ TEST_F(EstablishedChannels, PendingErrorIsConsumedOnce) {
   EXPECT_EQ(server_.receive_some(&byte, 1).status, Status::end_of_file);
 }
 
+TEST_F(EstablishedChannels, KilledPeerIsNoticedByReadsAndWritesInTurn) {
+  for (int i = 0; i < 2; ++i) {  // so that the writer has seen the reader go on
+    fill(server_);
+    drain(client_);
+  }
+  // Each call is due for a look at the socket, and none comes long after the other.
+  int calls = 0;
+  const auto notices = [&] {
+    const std::uint64_t start = sys::now_ns();
+    while (sys::now_ns() - start < 80'000) {
+    }
+    char byte = 0;
+    const Outcome outcome =
+        ++calls % 2 == 0 ? server_.try_send("x") : server_.try_receive(&byte, sizeof byte);
+    return outcome.status == Status::failed || outcome.status == Status::end_of_file;
+  };
+  for (int i = 0; i < 10; ++i) EXPECT_FALSE(notices());
+  client_.vanish();
+  bool noticed = false;
+  for (int i = 0; i < 100 && !noticed; ++i) noticed = notices();
+  EXPECT_TRUE(noticed);
+}
+
 TEST_F(EstablishedChannels, SendAfterThePeerIsGoneGivesEpipe) {
   client_.close();
   int error = 0;
