@@ -1,8 +1,7 @@
 #include "core/bell.h"
 
-#include <sys/rseq.h>
-
 #include "core/layout.h"
+#include "core/rseq_area.h"
 #include "core/signals_blocked.h"
 #include "core/sys.h"
 
@@ -20,13 +19,9 @@ constexpr long kInterrupted = 1'001;
 static_assert(static_cast<std::uint32_t>(Mode::ring) == 1, "the comparison below");
 static_assert(sizeof(struct rseq) >= 16 && offsetof(struct rseq, rseq_cs) == 8);
 
-struct rseq* rseq_area() noexcept {
-  if (__rseq_size == 0) return nullptr;
-  auto* area = reinterpret_cast<struct rseq*>(static_cast<char*>(__builtin_thread_pointer()) +
-                                              __rseq_offset);
-  // Negative in a thread that glibc has not registered, as one made by a raw clone(2).
-  const volatile std::uint32_t& cpu = area->cpu_id;
-  return static_cast<std::int32_t>(cpu) >= 0 ? area : nullptr;
+bool is_registered(const struct rseq& area) noexcept {
+  const volatile std::uint32_t& cpu = area.cpu_id;
+  return static_cast<std::int32_t>(cpu) >= 0;
 }
 
 // The sequence ends behind the instruction that enters the kernel: a signal that comes during the
@@ -69,7 +64,7 @@ long send_restartable(struct rseq* area, int fd, const std::atomic<std::uint32_t
 
 bool send_bell(int fd, const std::atomic<std::uint32_t>& mode) noexcept {
 #if defined(__x86_64__)
-  if (struct rseq* area = rseq_area(); area != nullptr) {
+  if (struct rseq* area = rseq_area(); area != nullptr && is_registered(*area)) {
     long sent = kInterrupted;
     while (sent == kInterrupted) sent = send_restartable(area, fd, mode);
     return sent == 1;

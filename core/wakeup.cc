@@ -1,6 +1,6 @@
 #include "core/wakeup.h"
 
-#include <sys/rseq.h>
+#include "core/rseq_area.h"
 
 namespace tssx {
 namespace {
@@ -24,10 +24,8 @@ std::atomic<std::uint64_t> penalty_ns{kFirstPenaltyNs};
 }  // namespace
 
 std::uint32_t current_cpu() noexcept {
-  if (__rseq_size == 0) return ~0U;
-  const auto* area = reinterpret_cast<const volatile struct rseq*>(
-      static_cast<char*>(__builtin_thread_pointer()) + __rseq_offset);
-  return area->cpu_id;
+  const volatile struct rseq* area = rseq_area();
+  return area != nullptr ? area->cpu_id : ~0U;
 }
 
 void set_spin_limit(std::uint64_t nanoseconds) noexcept {
