@@ -70,6 +70,7 @@ struct Side {
     std::atomic<std::uint32_t> sleepers;            // threads believed asleep on the control socket
     std::atomic<std::uint64_t> receive_timeout_ns;  // SO_RCVTIMEO; kUnknownTimeout until asked
     std::atomic<std::uint64_t> send_timeout_ns;
+    std::atomic<std::uint32_t> status_flags;  // see shim/status_flags.h
     // Bells asked for (waiting bits set), and those that came. Only leaving for good counts them.
     std::atomic<std::uint64_t> bells_asked;
     std::atomic<std::uint64_t> bells_heard;

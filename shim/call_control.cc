@@ -9,6 +9,7 @@
 #include "shim/descriptor_table.h"
 #include "shim/duplicate.h"
 #include "shim/real.h"
+#include "shim/status_flags.h"
 #include "shim/stream_io.h"
 
 #ifndef SO_PASSPIDFD
@@ -52,6 +53,9 @@ int do_fcntl(Function function, int fd, int command, long argument) {
   if (result >= 0 && (command == F_DUPFD || command == F_DUPFD_CLOEXEC)) {
     forget_stale(result);
     note_duplicate(fd, result);
+  }
+  if (command == F_SETFL) {
+    if (EndpointRef endpoint(fd); endpoint) forget_status_flags(endpoint.channel());
   }
   return result;
 }
@@ -116,7 +120,9 @@ TSSX_INTERPOSED int ioctl(int fd, unsigned long request, ...) noexcept {
       return 0;
     }
   }
-  return real::ioctl(endpoint.fd(), request, argument);
+  const int result = real::ioctl(endpoint.fd(), request, argument);
+  if (request == FIONBIO) forget_status_flags(channel);
+  return result;
 }
 
 TSSX_INTERPOSED int getsockopt(int fd, int level, int option, void* value,

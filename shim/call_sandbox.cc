@@ -5,12 +5,16 @@
 // libc has no function for seccomp(2), so libseccomp and everybody else go by these two.
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 
 #include "core/sys.h"
+#include "shim/descriptor_table.h"
 #include "shim/leave.h"
 #include "shim/real.h"
+#include "shim/status_flags.h"
 
 using namespace tssx;
 
@@ -41,6 +45,12 @@ TSSX_INTERPOSED long syscall(long number, ...) noexcept {
   }
   const long result =
       sys::call(number, values[0], values[1], values[2], values[3], values[4], values[5]);
+  const bool of_flags = number == SYS_fcntl && values[1] == F_SETFL;
+  if (of_flags || (number == SYS_ioctl && values[1] == FIONBIO)) {
+    if (EndpointRef endpoint(static_cast<int>(values[0])); endpoint) {
+      forget_status_flags(endpoint.channel());
+    }
+  }
   if (result >= 0 || result < -4095) return result;
   errno = static_cast<int>(-result);
   return -1;

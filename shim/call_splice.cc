@@ -9,6 +9,7 @@
 #include "shim/call_signal.h"
 #include "shim/descriptor_table.h"
 #include "shim/real.h"
+#include "shim/status_flags.h"
 #include "shim/stream_io.h"
 
 using namespace tssx;
@@ -74,7 +75,7 @@ bool wait_for_room(EndpointRef& to, int number, size_t size) {
     const msghdr nothing{};
     if (send_stream(to, nothing, MSG_DONTWAIT) < 0) return false;
     if (to.channel().has_room(to.fd(), size)) return true;
-    if (is_nonblocking(to.fd())) {
+    if (is_nonblocking(to.channel(), to.fd())) {
       errno = EAGAIN;
       return false;
     }

@@ -13,6 +13,7 @@
 #include "shim/control_data.h"
 #include "shim/epoll_set.h"
 #include "shim/real.h"
+#include "shim/status_flags.h"
 #include "shim/stream_sleep.h"
 
 namespace tssx {
@@ -299,11 +300,6 @@ ssize_t receive_plain(EndpointRef& endpoint, msghdr& message, int flags) {
 
 }  // namespace
 
-bool is_nonblocking(int fd) noexcept {
-  const long flags = sys::fcntl(fd, F_GETFL);
-  return flags >= 0 && (flags & O_NONBLOCK) != 0;
-}
-
 void follow_mode(Endpoint& endpoint) noexcept {
   if (endpoint.members.load(std::memory_order_relaxed) == nullptr) return;
   if (endpoint.managed.load(std::memory_order_relaxed) != endpoint.channel.is_established()) {
@@ -383,7 +379,7 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
         case Status::would_block:
           break;
       }
-      if (nonblocking < 0) nonblocking = is_nonblocking(fd) ? 1 : 0;
+      if (nonblocking < 0) nonblocking = is_nonblocking(channel, fd) ? 1 : 0;
       if (nonblocking == 1) {
         return received != 0 ? named(endpoint, message, received) : fail(EAGAIN);
       }
@@ -407,7 +403,7 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
     if (received != 0 && (is_at_mark(fd) || (!all && !more_at_once(channel, fd)))) {
       return named(endpoint, message, received);
     }
-    if (nonblocking < 0 && !channel.is_exclusive()) nonblocking = is_nonblocking(fd) ? 1 : 0;
+    if (nonblocking < 0 && !channel.is_exclusive()) nonblocking = is_nonblocking(channel, fd) ? 1 : 0;
     // With MSG_WAITALL the kernel itself waits for all of it: what it returns short was
     // interrupted.
     const bool by_kernel = channel.is_exclusive() || channel.is_back();
@@ -545,7 +541,7 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
         case Status::end_of_file:
           return fail(EPIPE);
       }
-      if (nonblocking < 0) nonblocking = is_nonblocking(fd) ? 1 : 0;
+      if (nonblocking < 0) nonblocking = is_nonblocking(channel, fd) ? 1 : 0;
       if (nonblocking == 1) return sent != 0 ? static_cast<ssize_t>(sent) : fail(EAGAIN);
       if (deadline == 0) {
         const std::uint64_t timeout =

@@ -18,9 +18,6 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags);
 
 ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags);
 
-// Is the open file description in non-blocking mode?
-bool is_nonblocking(int fd) noexcept;
-
 // To be called when a direction may have changed its mode: moves epoll registrations along.
 void follow_mode(Endpoint& endpoint) noexcept;
 

@@ -6,6 +6,7 @@
 
 #include "shim/call_signal.h"
 #include "shim/real.h"
+#include "shim/status_flags.h"
 #include "shim/stream_io.h"
 
 namespace tssx {
@@ -13,8 +14,8 @@ namespace {
 
 // A blocking receive gave up: by SO_RCVTIMEO, which is no business of a writer's (a reader's sleep
 // has a deadline), or because somebody made the socket non-blocking meanwhile.
-Wake after_timeout(int fd) noexcept {
-  return is_nonblocking(fd) ? Wake::timed_out : Wake::look_again;
+Wake after_timeout(Channel& channel, int fd) noexcept {
+  return ask_nonblocking(channel, fd) ? Wake::timed_out : Wake::look_again;
 }
 
 }  // namespace
@@ -53,7 +54,7 @@ Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool rest
     message.msg_controllen = sizeof control;
     const ssize_t got = real::recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
     if (got < 0 && errno == EINTR) return Wake::interrupted;
-    if (got < 0 && errno == EAGAIN) return after_timeout(fd);
+    if (got < 0 && errno == EAGAIN) return after_timeout(channel, fd);
     channel.absorb(fd, got < 0 ? -errno : got, message);
     return Wake::look_again;
   }
@@ -61,7 +62,7 @@ Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool rest
   char byte = 0;
   const ssize_t got = real::recv(fd, &byte, 1, MSG_PEEK);
   if (got < 0 && errno == EINTR) return Wake::interrupted;
-  if (got < 0 && errno == EAGAIN) return after_timeout(fd);
+  if (got < 0 && errno == EAGAIN) return after_timeout(channel, fd);
   if (got <= 0) channel.poll_hang_up(fd);
   return Wake::look_again;
 }
