@@ -42,7 +42,8 @@ class Waiter {
     const std::uint64_t start = sys::now_ns();
     const std::uint64_t deadline = start + budget;
     std::uint64_t next_yield = start + kFirstYieldNs;
-    const bool same_cpu = peer_cpu == current_cpu();
+    // Where somebody else had work at most of our last yields, pausing keeps him from it.
+    const bool same_cpu = peer_cpu == current_cpu() || has_company();
     for (;;) {
       if (!same_cpu) {
         for (int i = 0; i < kLooksPerRound; ++i) {
@@ -79,6 +80,7 @@ class Waiter {
 
   std::uint64_t budget() noexcept;
   bool succeed(std::uint64_t start) noexcept;
+  static bool has_company() noexcept;
   static bool may_yield(std::uint64_t now) noexcept;
   static void note_yield(std::uint64_t before, std::uint64_t after, bool earned) noexcept;
 
