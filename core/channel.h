@@ -110,7 +110,12 @@ class Channel {
   // --- bytes through the ring ---
 
   Outcome receive(int fd, const iovec* parts, std::size_t count, Peek peek) noexcept;
-  Outcome send(int fd, const iovec* parts, std::size_t count, std::size_t skip) noexcept;
+  // `is_told`: somebody else, such as an epoll set, is told by the kernel when the peer is killed.
+  Outcome send(int fd, const iovec* parts, std::size_t count, std::size_t skip,
+               bool is_told = false) noexcept;
+  // For who found nothing to receive and is not going to wait, which would tell: was the peer
+  // killed? Asks the socket now and then. True: receive again.
+  bool look_for_end(int fd, bool is_told) noexcept;
 
   // --- bytes through the kernel, while notices may be among them ---
 
@@ -301,8 +306,9 @@ class Channel {
   void count_sleeper() noexcept;
   bool leaves_to_sleepers(Notices which) noexcept;
   // Is it time to ask the socket whether the peer was killed? Less often where it has sent
-  // something since the last time.
-  bool due_for_hang_up_check() noexcept;
+  // something since the last time; with `is_told`, only where it has not.
+  bool due_for_hang_up_check(bool is_told = false) noexcept;
+  bool ask_for_end(int fd) noexcept;
   Outcome end_or_reset() noexcept;
   bool peer_took_everything() const noexcept;
   bool is_only_shut() const noexcept;

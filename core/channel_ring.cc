@@ -52,16 +52,24 @@ Outcome Channel::at_end_of_ring(int fd) noexcept {
   if (side_->state.hung_up.load(acquire) != 0) {
     return in().producer.head.load(acquire) == tail ? end_or_reset() : Outcome{Status::done};
   }
-  if ((flags & kGone) == 0 && !peer_is_leaving() && !has_old_bells() && !due_for_hang_up_check()) {
-    return {Status::would_block};
-  }
+  if ((flags & kGone) == 0 && !peer_is_leaving() && !has_old_bells()) return {Status::would_block};
+  return {ask_for_end(fd) ? Status::done : Status::would_block};
+}
+
+// Asks the socket. True if there may be something to tell now. With the receiving lock.
+bool Channel::ask_for_end(int fd) noexcept {
+  const std::uint64_t tail = side_->receiving.tail.load(relaxed);
   look_at_socket(fd, Notices::leave_to_sleepers);
   // Bells before the end hide it, where they are left for sleepers to see.
   poll_hang_up(fd);
-  const bool changed = side_->state.hung_up.load(relaxed) != 0 ||
-                       side_->receiving.cut.load(relaxed) != 0 || !receives_from_ring() ||
-                       in().producer.head.load(acquire) != tail;
-  return {changed ? Status::done : Status::would_block};
+  return side_->state.hung_up.load(relaxed) != 0 || side_->receiving.cut.load(relaxed) != 0 ||
+         !receives_from_ring() || in().producer.head.load(acquire) != tail;
+}
+
+bool Channel::look_for_end(int fd, bool is_told) noexcept {
+  LockScope lock(side_->receiving.lock, is_exclusive());
+  if (lock.hold() == Hold::nested || !receives_from_ring()) return false;
+  return due_for_hang_up_check(is_told) && ask_for_end(fd);
 }
 
 void Channel::publish_tail(int fd, std::uint64_t tail, std::uint64_t head) noexcept {
@@ -165,7 +173,8 @@ bool Channel::publish_head(int fd, std::uint64_t head) noexcept {
   return true;
 }
 
-Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t skip) noexcept {
+Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t skip,
+                      bool is_told) noexcept {
   auto& sending = side_->sending;
   LockScope lock(sending.lock, is_exclusive());
   if (sending.mode.load(relaxed) != word_of(Mode::ring)) return {Status::kernel};
@@ -189,7 +198,7 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
       return {leave_ring_locked(fd, Leave::aside) ? Status::kernel : Status::would_block};
     }
     if ((word & kReaderGone) != 0) poll_hang_up(fd);
-  } else if (due_for_hang_up_check()) {
+  } else if (due_for_hang_up_check(is_told)) {
     poll_hang_up(fd);
   }
   if (side_->state.hung_up.load(relaxed) != 0) return {Status::failed, 0, EPIPE};

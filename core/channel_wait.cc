@@ -60,7 +60,7 @@ bool Channel::peer_is_leaving() const noexcept {
 
 // --- the control socket ---
 
-bool Channel::due_for_hang_up_check() noexcept {
+bool Channel::due_for_hang_up_check(bool is_told) noexcept {
   const std::uint64_t now = ticks();
   // relaxed: readers and writers hold different locks; two looks instead of one do no harm.
   const std::uint64_t last = last_hang_up_check_.load(relaxed);
@@ -69,10 +69,12 @@ bool Channel::due_for_hang_up_check() noexcept {
   const std::uint64_t progress = side_->receiving.tail.load(relaxed);
   if (progress == progress_seen_.load(relaxed)) return true;
   progress_seen_.store(progress, relaxed);
-  return now - last >= kAliveTicks;
+  return !is_told && now - last >= kAliveTicks;
 }
 
 void Channel::poll_hang_up(int fd) noexcept {
+  // The cheaper question first. Our own shutdown() gives the same answer as the peer's end.
+  if (side_->sending.fin.load(relaxed) == 0 && can_be_written_to(fd)) return;
   if ((poll_now(fd, 0) & POLLHUP) != 0) side_->state.hung_up.store(1, release);
 }
 

@@ -381,6 +381,8 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
       }
       if (nonblocking < 0) nonblocking = is_nonblocking(channel, fd) ? 1 : 0;
       if (nonblocking == 1) {
+        const bool told = endpoint->members.load(std::memory_order_relaxed) != nullptr;
+        if (channel.look_for_end(fd, told)) continue;
         return received != 0 ? named(endpoint, message, received) : fail(EAGAIN);
       }
       if (deadline == 0) {
@@ -403,7 +405,8 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
     if (received != 0 && (is_at_mark(fd) || (!all && !more_at_once(channel, fd)))) {
       return named(endpoint, message, received);
     }
-    if (nonblocking < 0 && !channel.is_exclusive()) nonblocking = is_nonblocking(channel, fd) ? 1 : 0;
+    if (nonblocking < 0 && !channel.is_exclusive())
+      nonblocking = is_nonblocking(channel, fd) ? 1 : 0;
     // With MSG_WAITALL the kernel itself waits for all of it: what it returns short was
     // interrupted.
     const bool by_kernel = channel.is_exclusive() || channel.is_back();
@@ -517,7 +520,8 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
   for (;;) {
     fd = endpoint.fd();
     if (channel.sends_to_ring()) {
-      const Outcome outcome = channel.send(fd, message.msg_iov, message.msg_iovlen, sent);
+      const bool told = endpoint->members.load(std::memory_order_relaxed) != nullptr;
+      const Outcome outcome = channel.send(fd, message.msg_iov, message.msg_iovlen, sent, told);
       switch (outcome.status) {
         case Status::done:
           sent += outcome.bytes;

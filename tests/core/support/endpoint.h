@@ -92,6 +92,7 @@ class Endpoint {
     for (;;) {
       if (channel_.receives_from_ring()) {
         const Outcome got = channel_.receive(fd_, &part, 1, peek);
+        if (got.status == Status::would_block && channel_.look_for_end(fd_, false)) continue;
         if (got.status != Status::kernel) return got;
       }
       bool again = false;
