@@ -157,6 +157,11 @@ class Channel {
 
   // Asks the peer for a bell with the next byte, or with space; the caller looks again afterwards.
   void announce(bool for_data, bool for_space) noexcept;
+  // After a sleep: takes back what announce() asked for and nobody rang for, so that the peer's
+  // next write needs no system call. Only where this thread's sleep was the only one that relied on
+  // it: the caller knows of no epoll set (but its own) that the endpoint is in. Does nothing where
+  // more than this thread may use the endpoint.
+  void take_back_bells(bool of_data, bool of_space) noexcept;
   // Asks it for a bell with whatever it reads next, also while half of the ring is free. It need
   // not make a fence there, so the caller looks again afterwards and once more after a while. Holds
   // until forget_reads() is called after a read.

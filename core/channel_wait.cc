@@ -162,8 +162,8 @@ void Channel::ring_for_space(int fd) noexcept {
 
 // --- sleepers ---
 
-// A set waiting bit is never taken back: another thread or an epoll set may rely on it. The price
-// is a bell too many when the wait ended by itself.
+// A set waiting bit is not taken back where another thread or an epoll set may rely on it (see
+// take_back_bells()). The price is a bell too many when the wait ended by itself.
 void Channel::announce(bool for_data, bool for_space) noexcept {
   // Full fences between the announcement and the caller's look; they pair with those in
   // publish_head() and publish_tail().
@@ -178,6 +178,22 @@ void Channel::announce(bool for_data, bool for_space) noexcept {
     bells_owed_.fetch_add(1, relaxed);
     side_->state.bells_asked.fetch_add(1, relaxed);
   }
+}
+
+void Channel::take_back_bells(bool of_data, bool of_space) noexcept {
+  // Who counts as a sleeper may be this very thread, further down the stack of a signal handler.
+  if (!is_exclusive() || side_->state.sleepers.load(relaxed) != 0) return;
+  const auto take_back = [this](std::atomic<std::uint32_t>& word) {
+    // The peer has claimed it: its bell is under way.
+    if ((word.load(relaxed) & kWaiting) == 0) return;
+    if ((word.fetch_and(~kWaiting, seq_cst) & kWaiting) == 0) return;
+    side_->state.bells_asked.fetch_sub(1, relaxed);
+    // Not below 0: draining forgets what is still to come.
+    const std::uint32_t owed = bells_owed_.load(relaxed);
+    if (owed != 0) bells_owed_.store(owed - 1, relaxed);
+  };
+  if (of_data && receives_from_ring()) take_back(in().data_wait.word);
+  if (of_space && sends_to_ring()) take_back(out().space_wait.word);
 }
 
 void Channel::ask_for_reads() noexcept {

@@ -27,7 +27,7 @@ struct Member {
   Member* next_of_set;
   Member* previous_of_set;
   Member* next_hot;
-  Member* previous_hot;
+  Member* previous_hot;     // of the hot list, or of those at rest
   std::atomic<bool> poked;  // on the set's list of those whose bells were taken by somebody else
   Member* next_poked;
   int fd;                // the application's number or ID
@@ -38,6 +38,8 @@ struct Member {
   std::uint64_t data;
   bool managed;  // the kernel's registration is ours
   bool hot;
+  bool at_rest;                 // went cold for a sleep, and is to be hot after it (rest())
+  std::uint32_t rests;          // in a row without an event
   bool disabled;                // EPOLLONESHOT has fired
   bool fresh;                   // just added or modified: report once whatever the edges say
   bool kernel_edge;             // the kernel reported something since the last look

@@ -13,6 +13,9 @@ namespace {
 constexpr std::uint32_t kMissesToCool = 128;
 constexpr std::uint32_t kHotEnough = 32;
 
+// Taking back costs a tenth of a bell's 2 us or less.
+constexpr std::uint32_t kRestsToCool = 16;
+
 constexpr int kAsked =
     POLLIN | POLLRDNORM | POLLRDHUP | POLLPRI | POLLOUT | POLLWRNORM | POLLWRBAND;
 
@@ -25,6 +28,7 @@ std::uint32_t ask_socket(int fd) noexcept {
 void EpollSet::make_hot(Member& member) noexcept {
   member.misses = 0;
   if (member.hot) return;
+  end_rest(member);
   drop_room(member);
   member.hot = true;
   member.next_hot = nullptr;
@@ -40,6 +44,43 @@ void EpollSet::make_cold(Member& member) noexcept {
   (member.previous_hot != nullptr ? member.previous_hot->next_hot : hot_first_) = member.next_hot;
   (member.next_hot != nullptr ? member.next_hot->previous_hot : hot_last_) = member.previous_hot;
   hot_count_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+// A member that has become cold for a sleep. Its peer need not ring once we are awake: after the
+// sleep its bell is taken back, and it is hot again (end_rests()). Not if it has been idle for some
+// sleeps: taking back costs a little each time, a bell only once.
+void EpollSet::rest(Member& member) noexcept {
+  if (member.endpoint == nullptr || member.hot || member.at_rest || member.rests >= kRestsToCool) {
+    return;
+  }
+  ++member.rests;
+  member.at_rest = true;
+  member.previous_hot = nullptr;
+  member.next_hot = rest_first_;
+  if (rest_first_ != nullptr) rest_first_->previous_hot = &member;
+  rest_first_ = &member;
+}
+
+void EpollSet::end_rest(Member& member) noexcept {
+  if (!member.at_rest) return;
+  member.at_rest = false;
+  (member.previous_hot != nullptr ? member.previous_hot->next_hot : rest_first_) = member.next_hot;
+  if (member.next_hot != nullptr) member.next_hot->previous_hot = member.previous_hot;
+}
+
+// After a sleep of the only thread there is. Locked.
+void EpollSet::end_rests() noexcept {
+  while (rest_first_ != nullptr) {
+    Member& member = *rest_first_;
+    end_rest(member);
+    // Another set that holds the endpoint relies on the bell as well.
+    if (!member.managed || member.disabled || member.next_of_owner != nullptr ||
+        member.endpoint->members.load(std::memory_order_relaxed) != &member) {
+      continue;
+    }
+    member.endpoint->channel.take_back_bells(true, false);
+    make_hot(member);
+  }
 }
 
 // What epoll_wait would tell of a managed member now; 0 for nothing. With `report`, it is told:
@@ -151,6 +192,7 @@ int EpollSet::harvest(epoll_event* events, int maximum) noexcept {
       moves_pending.store(true, std::memory_order_release);
     }
     if (found != 0) {
+      member.rests = 0;
       events[count].events = found;
       events[count++].data.u64 = member.data;
     }
@@ -210,6 +252,7 @@ bool EpollSet::arm_all() noexcept {
     Member& member = *hot_first_;
     make_cold(member);
     note_room(member);
+    if (is_exclusive_process()) rest(member);
   }
   return true;
 }

@@ -41,6 +41,7 @@ EpollSet* open_set(int epfd) noexcept {
   set->members_ = nullptr;
   set->loose_ = nullptr;
   set->hot_first_ = nullptr;
+  set->rest_first_ = nullptr;
   set->hot_last_ = nullptr;
   set->poked_.store(nullptr, std::memory_order_relaxed);
   set->room_first_.store(nullptr, std::memory_order_relaxed);
@@ -52,7 +53,7 @@ EpollSet* open_set(int epfd) noexcept {
   set->custody_ = nullptr;
   set->surrendered_.store(false, std::memory_order_relaxed);
   set->busy_calls_.store(0, std::memory_order_relaxed);
-  set->rings_first_.store(false, std::memory_order_relaxed);
+  set->kernel_first_.store(false, std::memory_order_relaxed);
   set->seen_attention_.store(attention.load(std::memory_order_relaxed), std::memory_order_relaxed);
   set->last_kernel_look_.store(0, std::memory_order_relaxed);
   set->used_.store(false, std::memory_order_relaxed);
@@ -213,6 +214,7 @@ void unlink_from(std::atomic<Member*>& first, Member& member) noexcept {
 void EpollSet::forget(Member& member) noexcept {
   take_poked();  // nobody pokes it any more: that takes the owner's lock
   make_cold(member);
+  end_rest(member);
   drop_room(member);
   (member.previous_of_set != nullptr ? member.previous_of_set->next_of_set : members_) =
       member.next_of_set;
@@ -303,6 +305,8 @@ int EpollSet::add(int fd, const Owner& owner, epoll_event* event) noexcept {
   member->events = event->events;
   member->data = event->data.u64;
   member->hot = false;
+  member->at_rest = false;
+  member->rests = 0;
   member->disabled = false;
   member->fresh = true;
   member->kernel_edge = false;

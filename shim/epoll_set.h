@@ -138,6 +138,9 @@ class EpollSet {
   // readiness (epoll_ready.cc)
   void make_hot(Member& member) noexcept;
   void make_cold(Member& member) noexcept;
+  void rest(Member& member) noexcept;
+  void end_rest(Member& member) noexcept;
+  void end_rests() noexcept;
   std::uint32_t look(Member& member, bool report) noexcept;
   std::uint32_t look_at_endpoint(Member& member, bool report) noexcept;
   std::uint32_t look_at_set(Member& member, bool report) noexcept;
@@ -162,7 +165,8 @@ class EpollSet {
   int collect(const epoll_event* found, int count, epoll_event* events) noexcept;
   void take_tag(const epoll_event& event) noexcept;
   int ask_kernel(epoll_event* events, int maximum, const sigset_t* mask);
-  bool spin(epoll_event* events, int maximum, int* count) noexcept;
+  int take_turn(epoll_event* events, int maximum, std::uint64_t now) noexcept;
+  bool spin(epoll_event* events, int maximum, bool turn, int* count) noexcept;
   int look_in_kernel(int fd, epoll_event* events, int maximum, const sigset_t* mask);
   int tell(const epoll_event* found, int count, epoll_event* events, int maximum) noexcept;
   bool drain_front() noexcept;
@@ -194,6 +198,7 @@ class EpollSet {
   Member* loose_;  // members that are sockets not connected yet; by next_of_owner
   Member* hot_first_;
   Member* hot_last_;
+  Member* rest_first_;  // by next_hot
   std::atomic<Member*> poked_;
   std::atomic<Member*> room_first_;  // members to be looked at for room, by the time when
   Member* room_last_;
@@ -221,7 +226,7 @@ class EpollSet {
   // Calls in a row that found something in the rings and nothing in the kernel. A few of them, and
   // the kernel is asked by the clock only.
   std::atomic<std::uint32_t> busy_calls_;
-  std::atomic<bool> rings_first_;  // the kernel's events left no place for the rings' last time
+  std::atomic<bool> kernel_first_;  // the rings left no place for the kernel's events last time
   std::atomic<std::uint64_t> last_kernel_look_;
   Waiter waiter_;
 };

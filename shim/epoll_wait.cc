@@ -211,7 +211,8 @@ void EpollSet::leave() noexcept {
 
 // Waits actively for the rings. True if one may be ready; *count, if not 0, is what the kernel's
 // members told meanwhile.
-bool EpollSet::spin(epoll_event* events, int maximum, int* count) noexcept {
+// `turn`: the kernel has not been asked for some time.
+bool EpollSet::spin(epoll_event* events, int maximum, bool turn, int* count) noexcept {
   std::uint32_t peer_cpu = ~0U;
   {
     LockScope lock(lock_, is_exclusive_process());
@@ -219,8 +220,8 @@ bool EpollSet::spin(epoll_event* events, int maximum, int* count) noexcept {
       peer_cpu = hot_last_->endpoint->channel.peer_cpu();
     }
   }
-  std::uint64_t next_kernel_look = sys::now_ns() + kKernelWhileWaitingNs;
-  int looks = 0;
+  std::uint64_t next_kernel_look = turn ? 0 : sys::now_ns() + kKernelWhileWaitingNs;
+  int looks = turn ? 15 : 0;
   return waiter_.wait(peer_cpu, [&] {
     if (hot_may_be_ready()) return true;
     if (++looks % 16 != 0) return false;
@@ -229,14 +230,25 @@ bool EpollSet::spin(epoll_event* events, int maximum, int* count) noexcept {
     next_kernel_look = now + kKernelWhileWaitingNs;
     last_kernel_look_.store(now, std::memory_order_relaxed);
     *count = ask_kernel(events, maximum, nullptr);
+    if (*count > 0) busy_calls_.store(0, std::memory_order_relaxed);
     return *count != 0;
   });
+}
+
+// The kernel's members, whose turn has come. Returns how many events there were; an error is left
+// to the next sleep.
+int EpollSet::take_turn(epoll_event* events, int maximum, std::uint64_t now) noexcept {
+  const int found = ask_kernel(events, maximum, nullptr);
+  last_kernel_look_.store(now, std::memory_order_relaxed);
+  if (found > 0) busy_calls_.store(0, std::memory_order_relaxed);
+  return std::max(found, 0);
 }
 
 int EpollSet::wait(epoll_event* events, int maximum, std::uint64_t timeout, const sigset_t* mask) {
   act_on_cancellation();
   const std::uint64_t start = timeout != 0 && timeout != kForever ? sys::now_ns() : 0;
   HeldSignals signals;
+  bool asked = false;  // the kernel, this very moment
   for (;;) {
     int count = 0;
     is_kept_here(false);
@@ -248,34 +260,28 @@ int EpollSet::wait(epoll_event* events, int maximum, std::uint64_t timeout, cons
       heed(word);
     }
     look_after_room(timeout == 0);
+    // The kernel is asked in its turn, also while there is always something in the rings; as long
+    // as it has something to tell, with every call. Where the rings filled all places, it comes
+    // first the next time.
+    bool turn = false;
     if (hot_count_.load(std::memory_order_relaxed) != 0) {
-      // The kernel's members first when their turn has come: a busy ring must not starve them. As
-      // long as they have something to tell, it comes with every call; but where they filled all
-      // places, the rings come first the next time.
       const std::uint64_t now = sys::now_ns();
-      const bool turn = busy_calls_.load(std::memory_order_relaxed) < kBusyCalls ||
-                        now - last_kernel_look_.load(std::memory_order_relaxed) > kKernelEveryNs;
-      const bool rings_first = rings_first_.exchange(false, std::memory_order_relaxed);
-      if (rings_first) {
-        LockScope lock(lock_, is_exclusive_process());
-        count = harvest(events, maximum);
-      }
-      if (turn && count < maximum) {
-        const int found = ask_kernel(events + count, maximum - count, nullptr);
-        last_kernel_look_.store(now, std::memory_order_relaxed);
-        if (found > 0) {
-          busy_calls_.store(0, std::memory_order_relaxed);
-          count += found;
-          if (count == maximum && !rings_first) {
-            rings_first_.store(true, std::memory_order_relaxed);
-          }
-        }
-      }
-      busy_calls_.fetch_add(1, std::memory_order_relaxed);
-      if (!rings_first && count < maximum) {
+      turn = !asked && (busy_calls_.load(std::memory_order_relaxed) < kBusyCalls ||
+                        now - last_kernel_look_.load(std::memory_order_relaxed) > kKernelEveryNs);
+      asked = false;
+      const bool kernel_first = turn && kernel_first_.exchange(false, std::memory_order_relaxed);
+      if (kernel_first) count = take_turn(events, maximum, now);
+      if (count < maximum) {
         LockScope lock(lock_, is_exclusive_process());
         count += harvest(events + count, maximum - count);
       }
+      // If there is nothing in the rings, whatever comes next asks the kernel: spinning or sleep.
+      if (turn && !kernel_first && count == maximum) {
+        kernel_first_.store(true, std::memory_order_relaxed);
+      } else if (turn && !kernel_first && count != 0) {
+        count += take_turn(events + count, maximum - count, now);
+      }
+      busy_calls_.fetch_add(1, std::memory_order_relaxed);
     }
     if (moves_pending.load(std::memory_order_acquire)) move_pending_registrations();
     if (count == 0 && timeout == 0) {
@@ -295,7 +301,7 @@ int EpollSet::wait(epoll_event* events, int maximum, std::uint64_t timeout, cons
 
     // A caller's signal mask holds for the wait alone: then only the kernel may wait.
     if (hot_count_.load(std::memory_order_relaxed) != 0 && mask == nullptr) {
-      const bool found = spin(events, maximum, &count);
+      const bool found = spin(events, maximum, turn, &count);
       if (count != 0) {
         leave();
         return count;
@@ -346,16 +352,24 @@ int EpollSet::wait(epoll_event* events, int maximum, std::uint64_t timeout, cons
       const int fd = stay.front() >= 0 ? stay.front() : number();
       count = fd < 0 ? fail(EBADF) : sleep_in(fd, found, room, left, mask);
     }
-    busy_calls_.store(0, std::memory_order_relaxed);
-    waiter_.note_sleep(sys::now_ns() - asleep);
+    const std::uint64_t awake = sys::now_ns();
+    waiter_.note_sleep(awake - asleep);
     if (count < 0) {
       leave();
       return count;
     }
+    last_kernel_look_.store(awake, std::memory_order_relaxed);
+    asked = count < room;
     if (count == 0 && room_within != kForever) quiet_looks_.fetch_add(1, std::memory_order_relaxed);
     if (bounded && count == 0) look_at_all();
+    const bool any = count > 0;
     count = tell(found, count, events, maximum);
+    if (any && is_exclusive_process() && rest_first_ != nullptr) {
+      LockScope lock(lock_, is_exclusive_process());
+      end_rests();
+    }
     if (count > 0) {
+      busy_calls_.store(0, std::memory_order_relaxed);
       if (hot_count_.load(std::memory_order_relaxed) != 0 && count < maximum) {
         LockScope lock(lock_, is_exclusive_process());
         count += harvest(events + count, maximum - count);

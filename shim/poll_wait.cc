@@ -226,12 +226,18 @@ class Poll {
 
   void disarm() noexcept {
     for (std::size_t i = 0; i < count_; ++i) {
-      for (; entries_[i].armed != 0; --entries_[i].armed) {
-        if (entries_[i].set) {
-          entries_[i].set->drop_watcher();
+      Entry& entry = entries_[i];
+      if (entry.armed == 0) continue;
+      for (; entry.armed != 0; --entry.armed) {
+        if (entry.set) {
+          entry.set->drop_watcher();
         } else {
-          entries_[i].endpoint.channel().woken();
+          entry.endpoint.channel().woken();
         }
+      }
+      // Of many that we slept for, one woke us; the others' next writes need not ring.
+      if (entry.endpoint && entry.endpoint->members.load(std::memory_order_relaxed) == nullptr) {
+        entry.endpoint.channel().take_back_bells(true, true);
       }
     }
   }
