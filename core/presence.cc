@@ -26,9 +26,22 @@ struct Name {
   socklen_t length = 0;
 };
 
+// Shared with whoever the process forks: they have the presence in common.
+struct Family {
+  std::atomic<std::uint32_t> revoked;  // 1: somebody shut the socket down
+  std::atomic<std::uint32_t> marks;    // made so far
+  std::uint32_t keys[2];               // random
+};
+
+// So often is the socket itself asked. The application may have closed it by a raw system call.
+constexpr std::uint32_t kAskEvery = 32;
+
 constinit RobustLock lock{};
 alignas(8) constinit std::atomic<int> descriptor{-1};
-std::uint8_t identity[kIdentitySize];  // of the presence; guarded by the lock
+// Of the presence; guarded by the lock.
+std::uint8_t identity[kIdentitySize];
+std::uint32_t network = 0;
+Family* family = nullptr;
 
 Name name_of(const std::uint8_t* id) noexcept {
   constexpr char kDigits[] = "0123456789abcdef";
@@ -68,14 +81,36 @@ bool is_ours(int fd) noexcept {
          std::memcmp(&name, &wanted.address, wanted.length) == 0;
 }
 
-// POLLHUP; POLLNVAL where it was closed.
-bool is_revoked(int fd) noexcept { return poll_now(fd, 0) != 0; }
+// Different for each mark of the family, and not to be guessed from those that were made before:
+// whoever binds a name first keeps us from it. Each step can be undone, so no two numbers meet.
+std::uint32_t next_mark() noexcept {
+  std::uint32_t number = family->marks.fetch_add(1, std::memory_order_relaxed);
+  for (const std::uint32_t key : family->keys) {
+    number = (number ^ key) * 0x9e3779b1U;
+    number ^= number >> 15U;
+  }
+  return number;
+}
+
+bool is_revoked(int fd) noexcept {
+  if (family->revoked.load(std::memory_order_acquire) != 0) return true;
+  if (family->marks.load(std::memory_order_relaxed) % kAskEvery != 0) return false;
+  return poll_now(fd, 0) != 0;  // POLLNVAL: closed
+}
 
 bool make_presence() noexcept {
   const UniqueFd made = make_socket();
   if (!made || sys::getrandom(identity, sizeof identity) != static_cast<long>(sizeof identity)) {
     return false;
   }
+  if (family != nullptr) sys::munmap(family, sizeof *family);
+  family = static_cast<Family*>(
+      sys::mmap(sizeof(Family), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1));
+  if (family == nullptr ||
+      sys::getrandom(family->keys, sizeof family->keys) != static_cast<long>(sizeof family->keys)) {
+    return false;
+  }
+  network = network_of(made.get());
   const Name name = name_of(identity);
   if (sys::bind(made.get(), &name.address, name.length) != 0) return false;
   const long high = sys::fcntl(made.get(), F_DUPFD_CLOEXEC, kFirstHidden);
@@ -95,16 +130,19 @@ bool announce_presence(Nonce* nonce) noexcept {
     descriptor.store(-1, std::memory_order_relaxed);
   }
   if (descriptor.load(std::memory_order_relaxed) < 0 && !make_presence()) return false;
-  const std::uint32_t network = network_of(descriptor.load(std::memory_order_relaxed));
+  const std::uint32_t mark = next_mark();
   std::memcpy(nonce->bytes, identity, kIdentitySize);
   std::memcpy(nonce->bytes + kIdentitySize, &network, kNetworkSize);
+  std::memcpy(nonce->bytes + kIdentitySize + kNetworkSize, &mark, sizeof mark);
   return true;
 }
 
 void revoke_presence() noexcept {
   const LockScope scope(lock, false);
   const int fd = descriptor.load(std::memory_order_relaxed);
-  if (fd >= 0 && is_ours(fd)) sys::call(SYS_shutdown, fd, SHUT_RDWR);
+  if (fd < 0) return;
+  family->revoked.store(1, std::memory_order_release);  // pairs with is_revoked()
+  if (is_ours(fd)) sys::call(SYS_shutdown, fd, SHUT_RDWR);
 }
 
 bool is_present(const Nonce& nonce) noexcept {

@@ -25,8 +25,8 @@
 
 namespace tssx {
 
-// Fills what identifies this process's presence (the first bytes) in the nonce of a mark. False if
-// there is none: then the socket is not to be marked.
+// The nonce of a new mark, with what identifies this process's presence in front. False if there is
+// none: then the socket is not to be marked.
 bool announce_presence(Nonce* nonce) noexcept;
 
 // An endpoint that is marked and has not moved is left to somebody else.
@@ -44,6 +44,6 @@ void reset_presence() noexcept;
 // Bytes of a nonce: identity of the presence, network namespace, and what tells connections apart.
 inline constexpr std::size_t kIdentitySize = 8;
 inline constexpr std::size_t kNetworkSize = 4;
-static_assert(kIdentitySize + kNetworkSize < kNonceSize);
+static_assert(kIdentitySize + kNetworkSize + sizeof(std::uint32_t) == kNonceSize);
 
 }  // namespace tssx

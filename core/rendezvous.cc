@@ -27,8 +27,7 @@ int digit_value(char digit) noexcept {
 }  // namespace
 
 bool make_nonce(Nonce* nonce) noexcept {
-  return sys::getrandom(nonce->bytes, kNonceSize) == static_cast<long>(kNonceSize) &&
-         announce_presence(nonce);
+  return announce_presence(nonce);
 }
 
 socklen_t make_mark(const Nonce& nonce, sockaddr_un* address) noexcept {
