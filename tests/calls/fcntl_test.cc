@@ -6,11 +6,13 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <thread>
 
+#include "tests/support/child.h"
 #include "tests/support/connection.h"
 #include "tests/support/io.h"
 #include "tests/support/pattern.h"
@@ -40,6 +42,42 @@ TEST_P(Fcntl, MakesReadsNonblockingAndBlockingAgain) {
   });
   EXPECT_EQ(read_once(mine(), 10), "y");
   writer.join();
+}
+
+TEST_P(Fcntl, NonblockingIsSeenHoweverItWasSet) {
+  const auto found = [this] {
+    const std::string got = read_once(mine(), 10);
+    EXPECT_EQ(read_once(mine(), 10), got) << "and the second time";
+    return got;
+  };
+  set_nonblocking(mine(), true);
+  EXPECT_EQ(found(), "<EAGAIN>");
+  int on = 0;
+  ASSERT_EQ(::ioctl(mine(), FIONBIO, &on), 0);
+  for (int way = 0; way < 3; ++way) {
+    // A read that waits has found out that it is to wait.
+    std::thread writer([this] {
+      sleep_a_moment();
+      EXPECT_EQ(write_all(peer(), "y"), 1U);
+    });
+    EXPECT_EQ(read_once(mine(), 10), "y");
+    writer.join();
+    on = 1;
+    switch (way) {
+      case 0:
+        ASSERT_EQ(::ioctl(mine(), FIONBIO, &on), 0);
+        break;
+      case 1:
+        ASSERT_EQ(::syscall(SYS_fcntl, mine(), F_SETFL, O_RDWR | O_NONBLOCK), 0);
+        break;
+      default:
+        // Flags are of the description, which the child of a fork shares.
+        Child child([this] { set_nonblocking(mine(), true); });
+        ASSERT_EQ(child.wait(), 0);
+    }
+    EXPECT_EQ(found(), "<EAGAIN>") << way;
+    set_nonblocking(mine(), false);
+  }
 }
 
 TEST_P(Fcntl, OfOneEndIsNotThatOfTheOther) {

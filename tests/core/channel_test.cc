@@ -561,6 +561,29 @@ TEST_F(EstablishedChannels, RingTheBellOfASleeperOnly) {
   EXPECT_EQ(client_.receive_exactly(2), "bc");
 }
 
+TEST_F(EstablishedChannels, RingNoBellThatWasTakenBack) {
+  ASSERT_TRUE(client_.channel().arm_data());
+  client_.channel().take_back_bells(true, true);
+  ASSERT_EQ(server_.try_send("a").bytes, 1U);
+  EXPECT_EQ(bytes_in_socket(client_.fd()), 1) << "somebody is asleep: it stays";
+  client_.channel().woken();
+  EXPECT_TRUE(client_.look());
+  EXPECT_EQ(client_.receive_exactly(1), "a");
+
+  ASSERT_TRUE(client_.channel().arm_data());
+  client_.channel().woken();
+  client_.channel().take_back_bells(true, true);
+  ASSERT_EQ(server_.try_send("b").bytes, 1U);
+  EXPECT_EQ(bytes_in_socket(client_.fd()), 0);
+  EXPECT_EQ(client_.receive_exactly(1), "b");
+
+  ASSERT_TRUE(client_.channel().arm_data());
+  ASSERT_EQ(server_.try_send("c").bytes, 1U);
+  client_.channel().woken();
+  client_.channel().take_back_bells(true, true);
+  EXPECT_EQ(bytes_in_socket(client_.fd()), 1) << "it was under way";
+}
+
 TEST_F(EstablishedChannels, DoNotArmWhenThereIsData) {
   ASSERT_EQ(server_.try_send("a").bytes, 1U);
   EXPECT_FALSE(client_.channel().arm_data());
