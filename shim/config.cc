@@ -10,6 +10,7 @@
 
 #include "core/sys.h"
 #include "core/wakeup.h"
+#include "shim/log.h"
 
 namespace tssx {
 
@@ -36,24 +37,16 @@ bool program_tolerates_negative() noexcept {
 
 }  // namespace
 
-void complain(const char* variable, const char* problem) noexcept {
-  char line[256];
-  std::size_t size = 0;
-  for (const char* part : {"tssx: ", variable, ": ", problem, "\n"}) {
-    const std::size_t length = std::min(std::strlen(part), sizeof line - size);
-    std::memcpy(line + size, part, length);
-    size += length;
-  }
-  sys::call(SYS_write, 2, sys::word(line), static_cast<long>(size));
-}
-
 bool Config::load() noexcept {
   const char* listed = ::secure_getenv("USE_TSSX");
   if (listed == nullptr || *listed == '\0') return false;
   const std::size_t length = std::strlen(listed);
   text_ = static_cast<char*>(
       sys::mmap(length + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1));
-  if (text_ == nullptr) return false;
+  if (text_ == nullptr) {
+    complain("USE_TSSX", "no memory for the patterns; nothing is meant");
+    return false;
+  }
   std::memcpy(text_, listed, length + 1);
 
   char* start = text_;
@@ -103,6 +96,7 @@ bool Config::load() noexcept {
     if (*end != '\0' || *spin == '-' || microseconds > 1'000'000) {
       complain("TSSX_SPIN", "not a number of microseconds from 0 to 1000000; ignored");
     } else {
+      spin_us_ = microseconds;
       set_spin_limit(std::uint64_t{microseconds} * 1000);
     }
   }

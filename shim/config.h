@@ -5,8 +5,10 @@
 // TSSX_IDS   auto | negative | kernel: what accept() hands out
 // TSSX_SPIN  longest waiting phase in microseconds; 0 forbids spinning
 // TSSX_SECCOMP  trap: system calls that bypass the symbol table with an ID are carried out too
+// (TSSX_LOG is read by shim/log.h.)
 //
-// Thread safety: immutable after load(). A setuid program gets no configuration (secure_getenv(3)).
+// Thread safety: immutable after start-up. A setuid program gets no configuration
+// (secure_getenv(3)).
 #pragma once
 
 #include <cstddef>
@@ -26,6 +28,8 @@ class Config {
   bool is_listed(const sockaddr_un& address, socklen_t length) const noexcept;
   bool hands_out_ids() const noexcept { return hands_out_ids_; }
   bool traps_raw_calls() const noexcept { return traps_raw_calls_ && hands_out_ids_; }
+  void trap_nothing() noexcept { traps_raw_calls_ = false; }
+  std::uint64_t spin_us() const noexcept { return spin_us_; }
 
  private:
   static constexpr std::size_t kMaxPatterns = 256;
@@ -35,10 +39,8 @@ class Config {
   bool every_path_ = false;
   bool hands_out_ids_ = false;
   bool traps_raw_calls_ = false;
+  std::uint64_t spin_us_ = 50;  // core/wakeup.cc
 };
-
-// One line on standard error about a variable: "tssx: <variable>: <problem>".
-void complain(const char* variable, const char* problem) noexcept;
 
 extern Config config;
 

@@ -1,7 +1,9 @@
 #include "shim/startup.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <unwind.h>
 
 #include "core/fork_gate.h"
@@ -13,10 +15,12 @@
 #include "shim/descriptor_table.h"
 #include "shim/endpoint_pool.h"
 #include "shim/epoll_set.h"
+#include "shim/log.h"
 #include "shim/mark.h"
 #include "shim/real.h"
 #include "shim/table_size.h"
 #include "shim/trap.h"
+#include "shim/version.h"
 
 namespace tssx {
 namespace {
@@ -100,23 +104,54 @@ void prepare_unwinder() noexcept {
   _Unwind_Backtrace([](_Unwind_Context*, void*) { return _URC_END_OF_STACK; }, nullptr);
 }
 
+// Takes part from here on, if the environment wants it and there is memory for it.
+bool take_part() noexcept {
+  if (!config.load()) return false;
+  if (!open_members() || !table.open()) {
+    log(LogLevel::warn, "no memory for its tables; everything stays in the kernel");
+    return false;
+  }
+  prepare_unwinder();
+  pthread_atfork(
+      before_fork, [] { after_fork_in_parent(true); }, after_fork_in_child);
+  if (config.traps_raw_calls() && !catch_raw_calls()) {
+    config.trap_nothing();
+    complain("TSSX_SECCOMP", "the kernel takes no filter; ignored");
+  }
+  return true;
+}
+
+// The line of level info: which build, where from, what for, and how.
+void introduce(bool takes_part) noexcept {
+  LogText text;
+  text << kVersionText << ", ";
+  Dl_info self{};
+  // A path such as ld.so found it by. glibc's own copy of the name, so nothing is allocated.
+  if (::dladdr(kVersionText, &self) != 0 && self.dli_fname != nullptr) text.quote(self.dli_fname);
+  if (!takes_part) {
+    text << ": takes no part, every connection stays in the kernel";
+  } else {
+    text << ": accept() returns " << (config.hands_out_ids() ? "negative IDs" : "kernel numbers")
+         << (config.traps_raw_calls() ? ", raw calls are trapped" : "") << ", spins up to "
+         << config.spin_us() << " us, USE_TSSX=";
+    text.quote(::secure_getenv("USE_TSSX"));  // last: it may be long
+  }
+  log(LogLevel::info, text.view());
+}
+
 // Order matters:
 //  1. the originals: everything below may call them
-//  2. the configuration: without one nothing else is touched
-//  3. the tables; a failure leaves the process to the kernel
-//  4. the atfork handlers: from here on fork() is seen, also inside libc
-//  5. the filter of TSSX_SECCOMP: its handler looks into the tables
+//  2. the log: the others may have something to say
+//  3. the configuration: without one nothing else is touched
+//  4. the tables; a failure leaves the process to the kernel
+//  5. the atfork handlers: from here on fork() is seen, also inside libc
+//  6. the filter of TSSX_SECCOMP: its handler looks into the tables
 __attribute__((constructor(101))) void start() {
   real::ensure();
   const int saved = errno;
-  if (config.load() && open_members() && table.open()) {
-    prepare_unwinder();
-    pthread_atfork(
-        before_fork, [] { after_fork_in_parent(true); }, after_fork_in_child);
-    if (config.traps_raw_calls() && !catch_raw_calls()) {
-      complain("TSSX_SECCOMP", "the kernel takes no filter; ignored");
-    }
-  }
+  open_log();
+  const bool takes_part = take_part();
+  if (logs(LogLevel::info)) introduce(takes_part);
   errno = saved;
 }
 
