@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
+#include "tools/preload/library.h"
 #include "tools/tssx-bench/cell.h"
 #include "tools/tssx-bench/interrupt.h"
-#include "tools/tssx-bench/library.h"
 #include "tools/tssx-bench/measure.h"
 #include "tools/tssx-bench/options.h"
 #include "tools/tssx-bench/render_json.h"
@@ -36,8 +36,8 @@ std::vector<Cell> chosen_cells(const Options& options) {
 Plan make_plan(const Options& options) {
   Plan plan;
   plan.base = {"kernel", {}};
-  if (!options.against.empty()) plan.base = {"against", find_library(options.against)};
-  plan.ours = {"tssx", find_library(options.library)};
+  if (!options.against.empty()) plan.base = {"against", preload::find_library(options.against)};
+  plan.ours = {"tssx", preload::find_library(options.library)};
   plan.rounds = options.rounds != 0 ? options.rounds : options.quick ? 3 : 5;
   plan.seconds = options.seconds > 0 ? options.seconds : options.quick ? 0.2 : 0.5;
   plan.patience = options.timeout;

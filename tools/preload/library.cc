@@ -1,11 +1,11 @@
-#include "tools/tssx-bench/library.h"
+#include "tools/preload/library.h"
 
 #include <filesystem>
 #include <stdexcept>
 #include <system_error>
 #include <vector>
 
-namespace tssx::bench {
+namespace tssx::preload {
 
 namespace fs = std::filesystem;
 
@@ -25,8 +25,9 @@ std::string find_library(const std::string& given) {
     }
     return found;
   }
-  throw std::runtime_error(given.empty() ? "no libtssx.so beside this program; see --lib"
-                                         : "no such library: " + given);
+  throw std::runtime_error(given.empty()
+                               ? "no libtssx.so beside this program, and none in " TSSX_LIBDIR
+                               : "no such library: " + given);
 }
 
-}  // namespace tssx::bench
+}  // namespace tssx::preload
