@@ -105,7 +105,7 @@ fi
 
 # --- here ---------------------------------------------------------------------------------------
 
-for needed in cpack dpkg dpkg-shlibdeps lintian jq man pkg-config pg_createcluster pgbench; do
+for needed in cpack dpkg dpkg-shlibdeps file lintian jq man pkg-config pg_createcluster pgbench; do
   command -v "$needed" >/dev/null || skip "$needed is not installed"
 done
 ((EUID == 0)) || skip "not root"
@@ -114,10 +114,12 @@ done
 packages=$("$TSSX_SOURCE/scripts/package" 2>&1) || fail "scripts/package: $(tail -n 20 <<<"$packages")"
 mapfile -t packages < <(cd "$TSSX_SOURCE" && realpath build/package/deb/*.deb)
 [[ ${#packages[@]} == 2 ]] || fail "not two packages: ${packages[*]}"
-lintian --fail-on error,warning --allow-root "${packages[@]}" || fail "lintian"
 
 work=$(mktemp -d /tmp/tssx-package.XXXXXX)
-trap 'rmdir "$work"' EXIT
+trap 'rm -rf --one-file-system "$work"' EXIT
+mkdir "$work/lintian" "$work/memory"
+# lintian forgets a file in there.
+TMPDIR=$work/lintian lintian --fail-on error,warning --allow-root "${packages[@]}" || fail "lintian"
 version=$(sed -n 's/^project(tssx VERSION \([0-9.]*\).*/\1/p' "$TSSX_SOURCE/CMakeLists.txt")
 status=0
 # shellcheck disable=SC2016
@@ -143,5 +145,5 @@ timeout -k 5 500 unshare --mount --net --pid --ipc --fork --kill-child bash -c '
   cp "$@" "$script" "$root/tmp"
   chmod 644 "$root"/tmp/*.deb
   TSSX_SOURCE=/ exec chroot "$root" /bin/bash "/tmp/${script##*/}" inside "$version"
-' bash "$work" "$(realpath "$0")" "$version" "${packages[@]}" </dev/null || status=$?
+' bash "$work/memory" "$(realpath "$0")" "$version" "${packages[@]}" </dev/null || status=$?
 exit "$status"
