@@ -41,11 +41,12 @@ bool is_ready(int fd, short events, milliseconds limit) {
 void withdraw(int& gate, int& program) {
   ::setsid();
   (void)!::chdir("/");
+  // First: where standard streams are closed, these two have their numbers.
+  gate = ::fcntl(gate, F_DUPFD, 10);
+  program = ::fcntl(program, F_DUPFD, 10);
   const int nothing = ::open("/dev/null", O_RDWR);
   ::dup2(nothing, STDIN_FILENO);
   ::dup2(nothing, STDOUT_FILENO);
-  gate = ::fcntl(gate, F_DUPFD, 10);
-  program = ::fcntl(program, F_DUPFD, 10);
   const auto close_range = [](int first, int last) {
     if (first <= last) {
       ::syscall(SYS_close_range, static_cast<unsigned>(first), static_cast<unsigned>(last), 0U);
