@@ -26,9 +26,7 @@ int digit_value(char digit) noexcept {
 
 }  // namespace
 
-bool make_nonce(Nonce* nonce) noexcept {
-  return announce_presence(nonce);
-}
+bool make_nonce(Nonce* nonce) noexcept { return announce_presence(nonce); }
 
 socklen_t make_mark(const Nonce& nonce, sockaddr_un* address) noexcept {
   std::memset(address, 0, sizeof *address);
