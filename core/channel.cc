@@ -15,6 +15,17 @@ namespace {
 
 constexpr std::uint32_t kMaxHandovers = 16;
 
+void write_record(SideRecord& record, const ChannelOrigin& origin) noexcept {
+  record.version = kRecordVersion;
+  record.size = sizeof(Side);
+  record.role = static_cast<std::uint32_t>(origin.role);
+  record.path_length = std::min<std::uint32_t>(origin.path_length, kPathSize);
+  if (record.path_length != 0) std::memcpy(record.path, origin.path, record.path_length);
+  std::memcpy(record.nonce, origin.nonce.bytes, kNonceSize);
+  record.created_ns = sys::clock_ns(CLOCK_REALTIME);
+  record.magic.store(kSideMagic, release);  // last: the rest is complete
+}
+
 }  // namespace
 
 // --- set-up and end ---
@@ -37,6 +48,7 @@ bool Channel::open(const ChannelOrigin& origin) noexcept {
   offer_alone_ = false;
   unread_before_cut_ = false;
   given_up_.store(0, relaxed);
+  write_record(side_->record, origin);
   return true;
 }
 
@@ -99,6 +111,15 @@ void Channel::note_retired(int fd) noexcept {
   note_plain(fd);
 }
 
+void Channel::note_reason(Reason reason, int detail) noexcept {
+  SideRecord& record = side_->record;
+  if (reason == Reason::none || record.reason.load(relaxed) != 0) return;
+  record.detail.store(static_cast<std::uint32_t>(detail), relaxed);
+  record.reason.store(static_cast<std::uint32_t>(reason), relaxed);
+}
+
+void Channel::note_aside() noexcept { bump(side_->record.asides); }
+
 void Channel::mark_broken() noexcept { side_->state.broken.store(1, release); }
 
 // --- processes ---
@@ -106,7 +127,7 @@ void Channel::mark_broken() noexcept { side_->state.broken.store(1, release); }
 void Channel::prepare_fork() noexcept {
   // An answer after the fork would find two processes at this end: take the offer back, unless it
   // was accepted just now.
-  if (phase() == Phase::offered) withdraw();
+  if (phase() == Phase::offered) withdraw(Reason::forked);
   side_->inherited.store(1, relaxed);
   tell_holders(side_->holders.fetch_add(1, std::memory_order_acq_rel) + 1);
 }
@@ -121,7 +142,10 @@ void Channel::hand_over(int fd) noexcept {
   view_.page->side[static_cast<std::size_t>(role_)].pid.store(process_id(), relaxed);
   // One process after another is fine. Two at a time could take each other's bells.
   const std::uint32_t handovers = side_->handovers.fetch_add(1, relaxed) + 1;
-  if (handovers > kMaxHandovers || side_->state.sleepers.load(relaxed) != 0) leave_ring(fd);
+  if (handovers > kMaxHandovers || side_->state.sleepers.load(relaxed) != 0) {
+    note_reason(Reason::several_users);
+    leave_ring(fd);
+  }
 }
 
 }  // namespace tssx

@@ -253,6 +253,15 @@ class Channel {
     if (side_->user.load(std::memory_order_relaxed) != process_id()) hand_over(fd);
   }
 
+  // --- for tssx-stat ---
+
+  // Why this side leaves the ring or stays out of it; the first reason is kept. `detail`: an errno.
+  void note_reason(Reason reason, int detail = 0) noexcept;
+  // A message is about to go by the kernel, and the direction with it.
+  void note_aside() noexcept;
+  void note_negative() noexcept { side_->record.negative.store(1, std::memory_order_relaxed); }
+  SideCounts& counts() noexcept { return side_->counts; }
+
   // Called whenever bells were consumed outside an epoll set, so that sets look again.
   void (*on_bells)(void* context) = nullptr;
   void* on_bells_context = nullptr;
@@ -293,7 +302,7 @@ class Channel {
   void finish_cut(int fd) noexcept;
   void accept_offer(int fd, int segment) noexcept;
   bool make_offer(int fd) noexcept;
-  void postpone() noexcept;
+  void postpone(Reason why) noexcept;
   void note_calm(int fd) noexcept;
   void receive_from_ring_now() noexcept;
   bool inspect_truncated(int fd, const msghdr& message, std::size_t received) noexcept;
@@ -303,7 +312,7 @@ class Channel {
   bool cut_to_ring(int fd, Queue queue) noexcept;
   bool leave_ring_locked(int fd, Leave how) noexcept;
   void stay_in_kernel(int fd) noexcept;
-  void withdraw() noexcept;
+  void withdraw(Reason why = Reason::none) noexcept;
   void hand_over(int fd) noexcept;
   bool is_only_holder(int fd) noexcept;
   void drop_lock() noexcept;

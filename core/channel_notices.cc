@@ -113,6 +113,7 @@ bool Channel::inspect_truncated(int fd, const msghdr& message, std::size_t recei
       *place_of(message, 0) != kNoticeByte) {
     return false;
   }
+  note_reason(Reason::no_descriptor);
   retire(fd);
   return true;
 }

@@ -78,7 +78,8 @@ std::uint64_t capacity_for(int fd) noexcept {
 // --- the offer ---
 
 // The next attempt comes after more calls than the last one did.
-void Channel::postpone() noexcept {
+void Channel::postpone(Reason why) noexcept {
+  side_->record.postponed.store(static_cast<std::uint32_t>(why), relaxed);
   auto& sending = side_->sending;
   if (sending.attempts < kMostPatience) ++sending.attempts;
   sending.next_attempt = sending.calls + (kOfferAfterCalls << sending.attempts) / 2;
@@ -88,24 +89,28 @@ bool Channel::make_offer(int fd) noexcept {
   auto& sending = side_->sending;
   const SetUpScope set_up;
   if (!set_up.entered() || !is_only_holder(fd) || sending.kernel_senders.load(relaxed) != 0) {
-    postpone();
+    postpone(side_->holders.load(relaxed) > 1 ? Reason::shared : Reason::busy);
     return false;
   }
   if (sending.kernel_bytes >= kOfferWindow || needs_kernel(fd)) {
+    note_reason(sending.kernel_bytes >= kOfferWindow ? Reason::too_late : Reason::option);
     set_phase(Phase::retired);
     return false;
   }
-  if (!is_present(nonce_)) {
+  int probe_failed = 0;
+  if (!is_present(nonce_, &probe_failed)) {
+    note_reason(probe_failed != 0 ? Reason::no_segment : Reason::peer_absent, probe_failed);
     note_retired(fd);
     return false;
   }
   if (!becomes_drained(fd)) {
-    postpone();
+    postpone(Reason::unread);
     return false;
   }
   const SegmentOrigin origin{nonce_, peer_process(fd), path_, path_length_};
   Result<NewSegment> made = create_segment(capacity_for(fd), origin);
   if (!made) {
+    note_reason(Reason::no_segment, made.error());
     set_phase(Phase::retired);
     return false;
   }
@@ -115,7 +120,7 @@ bool Channel::make_offer(int fd) noexcept {
   line.holders.store(1, relaxed);
   if (send_with_descriptor(fd, made.value().fd.get()) != 0) {
     unmap_segment(view);
-    postpone();  // the peer is gone, or has no room: not now
+    postpone(Reason::no_queue);  // the peer is gone, or has no room: not now
     return false;
   }
   view_ = view;
@@ -126,13 +131,14 @@ bool Channel::make_offer(int fd) noexcept {
   return true;
 }
 
-void Channel::withdraw() noexcept {
+void Channel::withdraw(Reason why) noexcept {
   if (view_.page == nullptr) return;  // an uncounted child: its parent made the offer
   auto none = static_cast<std::uint32_t>(Answer::none);
   // Against the client's none -> accepted in accept_offer(): one of them wins.
   if (view_.page->answer.answer.compare_exchange_strong(
           none, static_cast<std::uint32_t>(Answer::withdrawn), std::memory_order_acq_rel)) {
     // The client will drop the offer when it comes to it (note_plain()).
+    note_reason(why);
     set_phase(Phase::retired);
   } else if (none == static_cast<std::uint32_t>(Answer::accepted)) {
     set_phase(Phase::established);
@@ -148,11 +154,20 @@ void Channel::accept_offer(int fd, int segment) noexcept {
   const SetUpScope set_up;
   if (!set_up.entered() || !is_only_holder(fd) || side_->sending.fin.load(relaxed) != 0 ||
       needs_kernel(fd)) {
+    note_reason(side_->holders.load(relaxed) > 1        ? Reason::shared
+                : side_->sending.fin.load(relaxed) != 0 ? Reason::shut_down
+                : needs_kernel(fd)                      ? Reason::option
+                                                        : Reason::busy);
     note_retired(fd);
     return;
   }
   Result<SegmentView> mapped = map_segment(segment, nonce_);
   if (!mapped || mapped.value().capacity < capacity_for(fd)) {
+    if (mapped) {
+      note_reason(Reason::small_segment);
+    } else {
+      note_reason(Reason::no_segment, mapped.error());
+    }
     if (mapped) unmap_segment(mapped.value());
     note_retired(fd);
     return;
@@ -165,7 +180,7 @@ void Channel::accept_offer(int fd, int segment) noexcept {
   // release: what we wrote into the page; against the server's none -> withdrawn.
   if (!page->answer.answer.compare_exchange_strong(
           none, static_cast<std::uint32_t>(Answer::accepted), std::memory_order_acq_rel)) {
-    unmap_segment(mapped.value());
+    unmap_segment(mapped.value());  // the server took the offer back, and says why
     note_retired(fd);
     return;
   }
@@ -189,7 +204,7 @@ bool Channel::cut_to_ring(int fd, Queue queue) noexcept {
   if (unread_before_cut_ && queue != Queue::any) {
     unread_before_cut_ = queue != Queue::draining || !becomes_drained(fd);
     if (unread_before_cut_) {
-      postpone();
+      postpone(Reason::unread);
       return false;
     }
   }
@@ -226,7 +241,7 @@ bool Channel::before_kernel_send(int fd) noexcept {
       if (answer == static_cast<std::uint32_t>(Answer::accepted)) {
         set_phase(Phase::established);
       } else if (++sending.calls_since_offer > kAnswerWithinCalls) {
-        withdraw();
+        withdraw(Reason::unanswered);
       }
     }
     if (phase() == Phase::established && due && cut_to_ring(fd, Queue::draining)) return true;
@@ -302,6 +317,7 @@ void Channel::count_received(int fd, std::size_t bytes) noexcept {
   receiving.kernel_bytes += bytes;
   if (role_ == Role::client && phase() == Phase::candidate &&
       receiving.kernel_bytes >= kOfferWindow + kOfferAfterBytes) {
+    note_reason(Reason::no_offer);
     note_retired(fd);
   }
 }

@@ -59,9 +59,10 @@ Name name_of(const std::uint8_t* id) noexcept {
   return name;
 }
 
-UniqueFd make_socket() noexcept {
-  return UniqueFd(static_cast<int>(
-      sys::call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
+UniqueFd make_socket(int* failed = nullptr) noexcept {
+  const long made = sys::call(SYS_socket, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (made < 0 && failed != nullptr) *failed = static_cast<int>(-made);
+  return UniqueFd(static_cast<int>(made));
 }
 
 // The network namespace of a socket, shortened; 0 where the kernel doesn't tell (before 5.14).
@@ -145,8 +146,8 @@ void revoke_presence() noexcept {
   if (is_ours(fd)) sys::call(SYS_shutdown, fd, SHUT_RDWR);
 }
 
-bool is_present(const Nonce& nonce) noexcept {
-  const UniqueFd probe = make_socket();
+bool is_present(const Nonce& nonce, int* failed) noexcept {
+  const UniqueFd probe = make_socket(failed);
   if (!probe) return false;
   std::uint32_t network = 0;
   std::memcpy(&network, nonce.bytes + kIdentitySize, kNetworkSize);

@@ -33,7 +33,8 @@ bool announce_presence(Nonce* nonce) noexcept;
 void revoke_presence() noexcept;
 
 // May the client with this mark be offered a segment?
-bool is_present(const Nonce& nonce) noexcept;
+// False with *failed, an errno, where that can't be asked.
+bool is_present(const Nonce& nonce, int* failed = nullptr) noexcept;
 
 // The number of the presence's socket, or -1; a hidden descriptor, above what applications use.
 std::atomic<int>& presence_descriptor() noexcept;

@@ -53,6 +53,9 @@ Side* acquire_side() noexcept {
 
 void release_side(Side* side) noexcept {
   if (side == nullptr) return;
+  if (side->inherited.load(std::memory_order_relaxed) == 0) {
+    side->record.magic.store(0, std::memory_order_relaxed);
+  }
   if (side->inherited.load(std::memory_order_relaxed) == 0 && keep(side)) return;
   sys::munmap(side, kPage);
 }

@@ -8,9 +8,11 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 #include "core/layout.h"
+#include "core/record.h"
 #include "core/robust_lock.h"
 
 namespace tssx {
@@ -23,6 +25,8 @@ enum class Phase : std::uint32_t {
 };
 
 struct Side {
+  SideRecord record;  // for tssx-stat
+
   std::atomic<std::uint32_t>
       holders;                       // processes that hold the endpoint (the founding notes' count)
   std::atomic<std::uint32_t> phase;  // Phase; release after what it announces
@@ -75,11 +79,14 @@ struct Side {
     std::atomic<std::uint64_t> bells_asked;
     std::atomic<std::uint64_t> bells_heard;
   } state;
+
+  SideCounts counts;  // for tssx-stat
 };
 
 inline constexpr std::uint64_t kUnknownTimeout = ~std::uint64_t{0};
 
 static_assert(sizeof(Side) <= 4096);
+static_assert(offsetof(Side, record) == 0);
 
 // A fresh Side with one holder, or nullptr without memory.
 Side* acquire_side() noexcept;

@@ -46,7 +46,10 @@ int do_fcntl(Function function, int fd, int command, long argument) {
   const int kernel_fd = table.kernel_fd(fd);
   if (command == F_SETFL && (argument & O_ASYNC) != 0) {
     // SIGIO comes from the kernel's socket alone.
-    if (EndpointRef endpoint(fd); endpoint) endpoint.channel().retire(kernel_fd);
+    if (EndpointRef endpoint(fd); endpoint) {
+      endpoint.channel().note_reason(Reason::option);
+      endpoint.channel().retire(kernel_fd);
+    }
   }
   if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) prepare_duplicate(fd);
   const int result = function(kernel_fd, command, argument);
@@ -105,7 +108,10 @@ TSSX_INTERPOSED int ioctl(int fd, unsigned long request, ...) noexcept {
   if (!endpoint) return real::ioctl(fd, request, argument);
   Channel& channel = endpoint.channel();
   if (!channel.is_plain()) {
-    if (request == FIOASYNC) channel.retire(endpoint.fd());
+    if (request == FIOASYNC) {
+      channel.note_reason(Reason::option);
+      channel.retire(endpoint.fd());
+    }
     // An offer at the front is not the application's to count.
     if (request == FIONREAD && !channel.receives_from_ring()) channel.settle(endpoint.fd());
     // A peer that was killed says nothing, and what it had not read is gone.
@@ -155,6 +161,7 @@ TSSX_INTERPOSED int setsockopt(int fd, int level, int option, const void* value,
     if (slot.kind() == Kind::fresh) {
       table.set(fd, Slot(Kind::ordinary, nullptr));
     } else if (EndpointRef endpoint(fd); endpoint) {
+      endpoint.channel().note_reason(Reason::option);
       endpoint.channel().retire(endpoint.fd());
       follow_mode(*endpoint);
     }

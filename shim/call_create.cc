@@ -90,6 +90,7 @@ int hand_out_id(int fd, Endpoint* endpoint, bool close_on_exec) noexcept {
     return fd;
   }
   hide_descriptor(table.number_of_id(id));
+  endpoint->channel.note_negative();
   sys::close(fd);
   return id;
 }

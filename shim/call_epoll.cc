@@ -78,7 +78,10 @@ TSSX_INTERPOSED int epoll_ctl(int epfd, int operation, int fd, epoll_event* even
     const Kind kind = table.find(fd).kind();
     if (operation == EPOLL_CTL_ADD && kind == Kind::endpoint) {
       const int saved = errno;
-      if (EndpointRef endpoint(fd); endpoint) endpoint.channel().leave_for_good(endpoint.fd());
+      if (EndpointRef endpoint(fd); endpoint) {
+        endpoint.channel().note_reason(Reason::epoll_set);
+        endpoint.channel().leave_for_good(endpoint.fd());
+      }
       errno = saved;
     }
     return real::epoll_ctl(table.kernel_fd(epfd), operation, table.kernel_fd(fd), event);

@@ -48,6 +48,7 @@ void give_up_passed(const msghdr* message) noexcept {
   }
   // In two steps, since both ends of one connection may be among them.
   for_each_passed(copy, [](EndpointRef& endpoint, unsigned char*) {
+    endpoint.channel().note_reason(Reason::passed);
     endpoint.channel().freeze(endpoint.fd());
   });
   bool any = false;

@@ -193,6 +193,7 @@ TSSX_INTERPOSED int shutdown(int fd, int how) noexcept {
   if (EndpointRef endpoint(fd); endpoint) {
     Channel& channel = endpoint.channel();
     if (how < SHUT_RD || how > SHUT_RDWR) return real::shutdown(endpoint.fd(), how);
+    if (how != SHUT_WR || !channel.is_established()) channel.note_reason(Reason::shut_down);
     if (!channel.is_plain() && !channel.is_established()) channel.retire(endpoint.fd());
     if (channel.is_plain() || !channel.is_established()) {
       // First: see Channel::shutdown().

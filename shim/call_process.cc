@@ -83,10 +83,10 @@ pid_t do_vfork() {
 // `fd` is the kernel's number, and may be that behind an ID.
 void leave_number(int fd) noexcept {
   if (table.find(fd).kind() != Kind::hidden) {
-    leave_to_kernel(fd);
+    leave_to_kernel(fd, Reason::executed);
     return;
   }
-  for_each_id_of(fd, leave_to_kernel);
+  for_each_id_of(fd, [](int id) { leave_to_kernel(id, Reason::executed); });
 }
 
 // File actions give the child other numbers for what it inherits, and the copy is open in the new

@@ -41,16 +41,19 @@ bool Config::load() noexcept {
   const char* listed = ::secure_getenv("USE_TSSX");
   if (listed == nullptr || *listed == '\0') return false;
   const std::size_t length = std::strlen(listed);
-  text_ = static_cast<char*>(
-      sys::mmap(length + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1));
-  if (text_ == nullptr) {
+  // Shared, for tssx-stat: so it is seen in /proc/PID/maps, where private memory has no name.
+  const std::size_t size = sizeof(ProcessRecord) + length + 1;
+  record_ = static_cast<ProcessRecord*>(
+      sys::mmap(size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1));
+  if (record_ == nullptr) {
     complain("USE_TSSX", "no memory for the patterns; nothing is meant");
     return false;
   }
-  std::memcpy(text_, listed, length + 1);
+  char* const text = reinterpret_cast<char*>(record_ + 1);
+  std::memcpy(text, listed, length + 1);
 
-  char* start = text_;
-  for (char* at = text_;; ++at) {
+  char* start = text;
+  for (char* at = text;; ++at) {
     if (*at == '\\' && at[1] != '\0') {
       ++at;  // fnmatch(3) takes the backslash off again
       continue;
@@ -100,7 +103,28 @@ bool Config::load() noexcept {
       set_spin_limit(std::uint64_t{microseconds} * 1000);
     }
   }
+  write_record(size);
   return true;
+}
+
+void Config::write_record(std::size_t size) noexcept {
+  record_->version = kRecordVersion;
+  record_->protocol = kProtocolVersion;
+  record_->size = static_cast<std::uint32_t>(size);
+  record_->pattern_count = static_cast<std::uint32_t>(count_);
+  record_->negative_ids = hands_out_ids_ ? 1 : 0;
+  std::memcpy(record_->library, kLibraryVersion, sizeof kLibraryVersion);
+  record_->magic = kProcessMagic;
+}
+
+void Config::note_filter() noexcept {
+  if (record_ == nullptr) return;
+  const auto process = static_cast<std::uint32_t>(sys::getpid());
+  for (std::atomic<std::uint32_t>& slot : record_->filtered) {
+    std::uint32_t known = 0;
+    if (slot.compare_exchange_strong(known, process, std::memory_order_relaxed)) return;
+    if (known == process) return;
+  }
 }
 
 bool Config::is_listed(const sockaddr_un& address, socklen_t length) const noexcept {

@@ -17,6 +17,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "core/record.h"
+
 namespace tssx {
 
 class Config {
@@ -27,13 +29,18 @@ class Config {
   // Is the name listed? `address` as bind(2) or connect(2) got it, or getsockname(2) gave it.
   bool is_listed(const sockaddr_un& address, socklen_t length) const noexcept;
   bool hands_out_ids() const noexcept { return hands_out_ids_; }
+  // This process restricts its own system calls: what it makes from now on stays in the kernel.
+  // For tssx-stat.
+  void note_filter() noexcept;
   bool traps_raw_calls() const noexcept { return traps_raw_calls_ && hands_out_ids_; }
   void trap_nothing() noexcept { traps_raw_calls_ = false; }
   std::uint64_t spin_us() const noexcept { return spin_us_; }
 
  private:
+  void write_record(std::size_t size) noexcept;
+
   static constexpr std::size_t kMaxPatterns = 256;
-  char* text_ = nullptr;  // the patterns, each ended by NUL
+  ProcessRecord* record_ = nullptr;  // and the patterns behind it, each ended by NUL
   const char* patterns_[kMaxPatterns]{};
   std::size_t count_ = 0;
   bool every_path_ = false;

@@ -162,6 +162,7 @@ int EpollSet::socket_of(Member& member) noexcept {
 void EpollSet::give_back(Member& member, bool reachable) noexcept {
   const int saved = errno;
   if (member.endpoint != nullptr) {
+    member.endpoint->channel.note_reason(Reason::epoll_set);
     member.endpoint->channel.leave_for_good(reachable ? member.kernel_fd : socket_of(member));
     moves_pending.store(true, std::memory_order_release);  // it may be in other sets
   } else if (member.inner != nullptr) {

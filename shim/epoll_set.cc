@@ -370,7 +370,10 @@ int EpollSet::control_in_kernel(int epfd, int operation, int fd, epoll_event* ev
   if (operation == EPOLL_CTL_ADD) {
     const int saved = errno;
     const Kind kind = table.find(fd).kind();
-    if (EndpointRef endpoint(fd); endpoint) endpoint.channel().leave_for_good(endpoint.fd());
+    if (EndpointRef endpoint(fd); endpoint) {
+      endpoint.channel().note_reason(Reason::epoll_set);
+      endpoint.channel().leave_for_good(endpoint.fd());
+    }
     if (EpollSetRef inner(fd); inner && &*inner != this && inner->has_members()) {
       inner->surrender();
     }
@@ -445,7 +448,10 @@ int EpollSet::control_locked(int epfd, int operation, int fd, const Owner& owner
     }
     if (errno != ENOMEM || owner.inner != nullptr) return -1;
     // No place for another member: the connection stays, or goes back to, where the kernel sees it.
-    if (owner.endpoint != nullptr) owner.endpoint->channel.leave_for_good(table.kernel_fd(fd));
+    if (owner.endpoint != nullptr) {
+      owner.endpoint->channel.note_reason(Reason::epoll_set);
+      owner.endpoint->channel.leave_for_good(table.kernel_fd(fd));
+    }
     return real::epoll_ctl(epfd, operation, table.kernel_fd(fd), event);
   }
   if (member == nullptr || (operation != EPOLL_CTL_MOD && operation != EPOLL_CTL_DEL)) {

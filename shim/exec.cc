@@ -33,7 +33,9 @@ void prepare_exec() noexcept {
   drop_marks();
   // In two steps, since both ends of one connection may be among them.
   for_each_endpoint([](EndpointRef& endpoint, int number) {
-    if (is_inherited(number)) endpoint.channel().freeze(endpoint.fd());
+    if (!is_inherited(number)) return;
+    endpoint.channel().note_reason(Reason::executed);
+    endpoint.channel().freeze(endpoint.fd());
   });
   for_each_endpoint([](EndpointRef& endpoint, int number) {
     if (is_inherited(number)) endpoint.channel().leave_for_good(endpoint.fd());

@@ -4,6 +4,7 @@
 
 #include <atomic>
 
+#include "shim/config.h"
 #include "shim/descriptor_table.h"
 #include "shim/stream_io.h"
 
@@ -14,10 +15,11 @@ std::atomic<bool> in_kernel{false};
 
 }  // namespace
 
-int leave_to_kernel(int fd) noexcept {
+int leave_to_kernel(int fd, Reason why) noexcept {
   EndpointRef endpoint(fd);
   if (!endpoint) return table.kernel_fd(fd);
   const int saved = errno;
+  endpoint.channel().note_reason(why);
   endpoint.channel().leave_for_good(endpoint.fd());
   follow_mode(*endpoint);
   errno = saved;
@@ -28,8 +30,12 @@ void stay_in_kernel() noexcept {
   if (table.size() == 0) return;
   const int saved = errno;
   in_kernel.store(true, std::memory_order_relaxed);
+  config.note_filter();
   // In two steps, since both ends of one connection may be among them.
-  for_each_endpoint([](EndpointRef& endpoint, int) { endpoint.channel().freeze(endpoint.fd()); });
+  for_each_endpoint([](EndpointRef& endpoint, int) {
+    endpoint.channel().note_reason(Reason::own_filter);
+    endpoint.channel().freeze(endpoint.fd());
+  });
   for_each_endpoint([](EndpointRef& endpoint, int) {
     endpoint.channel().leave_for_good(endpoint.fd());
     follow_mode(*endpoint);

@@ -1,10 +1,13 @@
 // For calls that use a descriptor where we can't follow them.
 #pragma once
 
+#include "core/record.h"
+
 namespace tssx {
 
 // Takes `fd`'s connection, if it has one, back to the kernel for good. Returns the kernel's number.
-int leave_to_kernel(int fd) noexcept;
+// `why` is for tssx-stat.
+int leave_to_kernel(int fd, Reason why = Reason::libc_inside) noexcept;
 
 // The program is about to restrict its own system calls, and knows nothing of ours: every
 // connection goes back for good, so that from then on only the program's own calls are made on it,

@@ -318,6 +318,7 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
   const std::size_t wanted = total_size(message);
   if ((flags & MSG_OOB) != 0) {
     // A ring knows no urgent byte: it comes by the socket, where the kernel finds it out of turn.
+    channel.note_reason(Reason::urgent);
     channel.retire(fd);
     return real::recvmsg(fd, &message, flags);
   }
@@ -503,8 +504,12 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
   if ((flags & MSG_OOB) != 0 || message.msg_controllen != 0) {
     // Descriptors, credentials and the urgent byte travel by the kernel: this direction goes back
     // there first, and whatever the ring still holds is read before them.
-    if ((flags & MSG_OOB) != 0) channel.retire(fd);
+    if ((flags & MSG_OOB) != 0) {
+      channel.note_reason(Reason::urgent);
+      channel.retire(fd);
+    }
     while (!channel.before_ancillary_send()) {
+      channel.note_aside();
       channel.step_aside(fd);
       if (channel.sends_to_ring() && nap(kNapNs, true) == Wake::interrupted) return fail(EINTR);
     }
