@@ -246,6 +246,7 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
     return {from.at_end() ? Status::done : Status::would_block};
   }
   bump(out().producer.messages);
+  bump(side_->counts.sent_sizes[bucket_of(head - start)]);
   const std::uint32_t cpu = current_cpu();
   if (out().producer.cpu.load(relaxed) != cpu) out().producer.cpu.store(cpu, relaxed);
   return {Status::done, static_cast<std::size_t>(head - start)};

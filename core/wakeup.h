@@ -58,6 +58,7 @@ class Waiter {
       if (same_cpu || now >= next_yield) {
         if (!may_yield(now)) break;
         sys::sched_yield();
+        yielded_.store(true, std::memory_order_relaxed);
         const std::uint64_t after = sys::now_ns();
         const bool earned = look();
         note_yield(now, after, earned);
@@ -72,6 +73,13 @@ class Waiter {
   // After a sleep: how long the whole wait took, wake-up included.
   void note_sleep(std::uint64_t nanoseconds) noexcept;
 
+  // Has a wait yielded since the last call? For tssx-stat.
+  bool take_yielded() noexcept {
+    if (!yielded_.load(std::memory_order_relaxed)) return false;
+    yielded_.store(false, std::memory_order_relaxed);
+    return true;
+  }
+
  private:
   static constexpr int kLooksPerRound = 24;
   static constexpr std::uint64_t kFirstYieldNs = 4'000;
@@ -85,7 +93,8 @@ class Waiter {
   static void note_yield(std::uint64_t before, std::uint64_t after, bool earned) noexcept;
 
   std::atomic<std::uint32_t> average_ns_{20'000};  // of recent waits
-  std::atomic<std::uint32_t> skipped_{0};          // waits since the last probe
+  std::atomic<bool> yielded_{false};
+  std::atomic<std::uint32_t> skipped_{0};  // waits since the last probe
 };
 
 }  // namespace tssx

@@ -62,19 +62,34 @@ std::uint64_t timeout_of(int fd, int option, std::atomic<std::uint64_t>& cached)
   return value;
 }
 
+// A wait that ended without a sleep. Two threads that wait at once may count as one.
+void count_active(Channel& channel, WaitCounts& counts) noexcept {
+  std::atomic<std::uint64_t>& counter =
+      channel.waiter.take_yielded() ? counts.yielded : counts.spun;
+  counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
+void count_sleep(Channel& channel, WaitCounts& counts) noexcept {
+  channel.waiter.take_yielded();
+  counts.slept.store(counts.slept.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+}
+
 Wake wait_for_data(Channel& channel, int fd, std::uint64_t deadline, bool restartable) {
   if (channel.waiter.wait(channel.peer_cpu(), [&] { return channel.may_receive(); })) {
+    count_active(channel, channel.counts().receiving);
     return Wake::look_again;
   }
   const bool untimed = deadline == 0 && restartable;
   const bool consuming = channel.is_exclusive() && untimed;
   if (clear_bells(channel, fd, consuming, untimed) == Wake::interrupted) return Wake::interrupted;
   if (!channel.arm_data()) return Wake::look_again;
+  count_sleep(channel, channel.counts().receiving);
   return sleep_on_socket(channel, fd, deadline, restartable);
 }
 
 Wake wait_for_space(Channel& channel, int fd, std::uint64_t deadline, bool restartable) {
   if (channel.waiter.wait(channel.peer_cpu(), [&] { return channel.may_send(); })) {
+    count_active(channel, channel.counts().sending);
     return Wake::look_again;
   }
   const bool untimed = deadline == 0 && restartable;
@@ -86,6 +101,7 @@ Wake wait_for_space(Channel& channel, int fd, std::uint64_t deadline, bool resta
   const bool consuming = channel.is_exclusive() && untimed;
   if (clear_bells(channel, fd, consuming, untimed) == Wake::interrupted) return Wake::interrupted;
   if (!channel.arm_space()) return Wake::look_again;
+  count_sleep(channel, channel.counts().sending);
   if (channel.is_exclusive()) return sleep_on_socket(channel, fd, deadline, restartable);
   // Another thread may take this direction back to the kernel, which makes nothing readable here:
   // look from time to time.

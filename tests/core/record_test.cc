@@ -1,13 +1,16 @@
 #include "core/record.h"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 
 #include <cstring>
+#include <string>
 #include <string_view>
 
 #include "core/channel.h"
 #include "core/rendezvous.h"
 #include "core/side.h"
+#include "tests/core/support/endpoint.h"
 
 namespace tssx::test {
 namespace {
@@ -63,6 +66,49 @@ TEST_F(Record, CountsWhatWentAsideAndKnowsAnId) {
   channel_.note_negative();
   EXPECT_EQ(record().asides.load(), 2U);
   EXPECT_EQ(record().negative.load(), 1U);
+}
+
+TEST(RecordOfAPair, CountsEachMessageOfTheRingBySize) {
+  Pair pair;
+  pair.establish();
+  const auto& sizes = pair.server.channel().counts().sent_sizes;
+  const auto before = sizes[0].load();
+  EXPECT_EQ(pair.server.try_send("x").bytes, 1U);
+  EXPECT_EQ(pair.server.try_send(std::string(100, 'x')).bytes, 100U);
+  EXPECT_EQ(sizes[0].load(), before + 1);
+  EXPECT_EQ(sizes[bucket_of(100)].load(), 1U);
+}
+
+std::uint32_t number(Reason reason) { return static_cast<std::uint32_t>(reason); }
+
+TEST(RecordOfAPair, TellsWhyAnOfferIsPutOff) {
+  Pair pair;
+  const SideRecord& record = pair.server.channel().side().record;
+  for (int i = 0; i < 8; ++i) EXPECT_EQ(pair.server.try_send("x").bytes, 1U);
+  EXPECT_EQ(record.postponed.load(), number(Reason::unread));
+  EXPECT_EQ(record.reason.load(), 0U);
+}
+
+TEST(RecordOfAPair, TellsThatAnOfferWasNotAnswered) {
+  Pair pair;
+  const SideRecord& record = pair.server.channel().side().record;
+  char bytes[16];
+  for (int i = 0; i < 200 && record.reason.load() == 0; ++i) {
+    EXPECT_EQ(pair.server.try_send("x").bytes, 1U);
+    // As a program that knows nothing of offers.
+    while (::recv(pair.client.fd(), bytes, sizeof bytes, MSG_DONTWAIT) > 0) {
+    }
+  }
+  EXPECT_EQ(record.reason.load(), number(Reason::unanswered));
+}
+
+TEST(RecordOfAPair, TellsThatASecondProcessHoldsAnEnd) {
+  Pair pair;
+  pair.server.channel().prepare_fork();
+  const SideRecord& record = pair.server.channel().side().record;
+  for (int i = 0; i < 8; ++i) Pair::ping(pair.server, pair.client);
+  EXPECT_EQ(record.postponed.load(), number(Reason::shared));
+  pair.server.channel().undo_fork();
 }
 
 TEST(RecordLayout, IsPinned) {
