@@ -62,6 +62,16 @@ run 2 --no-such-option
 run 2 --pid 0
 run 2 --pid x
 run 2 stray
+run 2 --json --prometheus
+run 2 --summary --json
+run 2 --sort colour
+run 2 --interval -1
+run 2 --watch 0
+run 2 --watch 1 --json
+run 2 show
+run 2 show 1 --prometheus
+run 2 explain
+run 3 show 999999999999
 
 # --- nothing to show (other tests may have connections of their own) ----------------------------
 
@@ -179,16 +189,17 @@ check "c['@$work/abstract']['state'] == 'handshake'"
 check "c['$work/ring']['server']['pid'] == $server and c['$work/ring']['server']['holders'] == 1"
 check "c['$work/ring']['server']['program'].startswith('python')"
 check "c['$work/ring']['client'] == {'pid': $client, 'program': 'stat client',
-       'user': '$(id -un)', 'holders': 2}"
-check "c['$work/ring']['to_client'] == {'bytes': 5000, 'messages': 12, 'waiting': 100,
-       'bells': 7, 'capacity': 65536, 'mode': 'ring'}"
+       'user': '$(id -un)', 'holders': 2, 'end': None}"
+check "c['$work/ring']['to_client'] == {'bytes': 5000, 'messages': 12, 'reads': 0, 'waiting': 100,
+       'bells': 7, 'data_sleeps': 0, 'space_sleeps': 0, 'capacity': 65536,
+       'bytes_per_second': 0.0, 'messages_per_second': 0.0, 'mode': 'ring'}"
 check "c['$work/ring']['to_server']['bytes'] == 77 and c['$work/ring']['to_server']['waiting'] == 0"
 check "89 < c['$work/ring']['age_seconds'] < 10000"
 check "len({one['id'] for one in all['connections']}) == len(all['connections']) == 8"
 
 run 0 --path "$work/ring" --pid "$client"
-shows '^STATE +AGE +SERVER +CLIENT .* PATH$'
-shows "^ring +[0-9.]+ +$server/python[^ ]* +$client/stat.x20client +1[+]2 +5000 +12 +100 +7 +77 +1 +0 +0 +$work/ring\$"
+shows '^ID +STATE +AGE +SERVER +CLIENT .* PATH$'
+shows "^[0-9]+ +ring +[0-9.]+ +$server/python[^ ]* +$client/stat.x20client +[^ ]+ +- +1[+]2 +5000 +12 +0 +0 +100 +7 +77 +1 +0 +0 +0 +0 +65536 +$work/ring\$"
 [[ $(wc -l <"$work/out") == 2 ]] || fail "more than the one line asked for"
 
 run 0 --path "$work/*" --path "@$work/*"

@@ -126,16 +126,22 @@ bool is_missing(const SegmentSnapshot& snapshot, const std::array<int, 2>& at,
   return false;
 }
 
-std::string shown_path(std::string path) {
-  if (!path.empty() && path[0] == '\0') path[0] = '@';
-  return path;
-}
-
 double age_of(std::uint64_t created_ns, std::uint64_t now_ns) {
   return created_ns < now_ns ? static_cast<double>(now_ns - created_ns) / 1e9 : 0.0;
 }
 
 }  // namespace
+
+std::string shown_path(std::string path) {
+  if (!path.empty() && path[0] == '\0') path[0] = '@';
+  return path;
+}
+
+std::string_view descriptors_of(const Connection& connection) {
+  const auto& server = connection.ends[static_cast<std::size_t>(Role::server)];
+  if (!server) return "unknown";
+  return server->negative ? "negative" : "kernel";
+}
 
 std::string_view to_string(State state) {
   switch (state) {
@@ -201,6 +207,7 @@ Connection describe(const FoundSegment& segment, const SegmentSnapshot& snapshot
   const std::array<int, 2> at = match_sides(segment, snapshot, surroundings.processes);
   Connection connection;
   connection.id = segment.id;
+  connection.nonce = snapshot.nonce;
   connection.path = shown_path(snapshot.path);
   connection.state = state_of(snapshot, is_missing(snapshot, at, surroundings));
   for (std::size_t side = 0; side < at.size(); ++side) {

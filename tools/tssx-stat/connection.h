@@ -14,12 +14,14 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_set>
 #include <vector>
 
 #include "tools/tssx-stat/processes.h"
+#include "tools/tssx-stat/records.h"
 #include "tools/tssx-stat/scan.h"
 #include "tools/tssx-stat/snapshot.h"
 
@@ -45,6 +47,12 @@ struct Party {
   std::uint32_t holders = 0;
 };
 
+// Of one direction, between two looks.
+struct Rate {
+  double bytes = 0;  // per second
+  double messages = 0;
+};
+
 struct Connection {
   SegmentId id;
   std::string path;  // any bytes, abstract names with @ in place of NUL
@@ -53,7 +61,16 @@ struct Connection {
   std::array<DirectionSnapshot, 2> directions;  // 0: to the client, 1: to the server
   double age_seconds = 0;
   std::vector<pid_t> mappers;
+  NonceBytes nonce{};
+  std::array<std::optional<Rate>, 2> rates;        // nullopt: looked at once only
+  std::array<std::optional<EndSnapshot>, 2> ends;  // indexed by Role; nullopt: not found
 };
+
+// "negative", "kernel", or "unknown": how the server's program names the connection.
+[[nodiscard]] std::string_view descriptors_of(const Connection& connection);
+
+// The bytes of a name as they are shown: an abstract one with @ in place of NUL.
+[[nodiscard]] std::string shown_path(std::string path);
 
 // All that is known besides the segment itself.
 struct Surroundings {

@@ -106,7 +106,7 @@ std::string program_name(std::string_view comm, std::string_view executable) {
 
 ProcessTable identify_processes(int proc, const Scan& scan) {
   ProcessTable table;
-  if (scan.segments.empty()) return table;
+  if (scan.segments.empty() && scan.pages.empty()) return table;
   UserNames names;
   const auto add = [&](pid_t pid) {
     if (table.contains(pid)) return;
@@ -114,6 +114,9 @@ ProcessTable identify_processes(int proc, const Scan& scan) {
   };
   for (const FoundSegment& segment : scan.segments) {
     for (const Mapper& mapper : segment.mappers) add(mapper.pid);
+  }
+  for (const FoundPage& page : scan.pages) {
+    for (const Mapper& mapper : page.mappers) add(mapper.pid);
   }
   for (const pid_t pid : scan.hidden) add(pid);
   return table;

@@ -37,8 +37,8 @@ void parse_status_line(std::string_view line, Status& status);
 // it.
 [[nodiscard]] std::string program_name(std::string_view comm, std::string_view executable);
 
-// Everybody who maps a segment, and, if there is any segment, those who are hidden: one of them may
-// be the other end. proc: a descriptor of /proc. Uses getpwuid(3), hence sockets and files.
+// Everybody who maps a segment or a page, and, if there is any, those who are hidden: one of them
+// may be the other end. proc: a descriptor of /proc. Uses getpwuid(3), hence sockets and files.
 [[nodiscard]] ProcessTable identify_processes(int proc, const Scan& scan);
 
 }  // namespace tssx::stat_tool

@@ -20,19 +20,13 @@ constexpr bool kSanitized = false;
 #endif
 
 constexpr std::array kAlways{
-    SCMP_SYS(process_vm_readv),
-    SCMP_SYS(brk),
-    SCMP_SYS(munmap),
-    SCMP_SYS(mremap),
-    SCMP_SYS(madvise),
-    SCMP_SYS(futex),
-    SCMP_SYS(clock_gettime),
-    SCMP_SYS(gettimeofday),
-    SCMP_SYS(getrandom),
-    SCMP_SYS(rt_sigreturn),
-    SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(restart_syscall),
-    SCMP_SYS(exit),
+    SCMP_SYS(process_vm_readv), SCMP_SYS(brk),
+    SCMP_SYS(munmap),           SCMP_SYS(mremap),
+    SCMP_SYS(madvise),          SCMP_SYS(futex),
+    SCMP_SYS(clock_gettime),    SCMP_SYS(clock_nanosleep),
+    SCMP_SYS(gettimeofday),     SCMP_SYS(getrandom),
+    SCMP_SYS(rt_sigreturn),     SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(restart_syscall),  SCMP_SYS(exit),
     SCMP_SYS(exit_group),
 };
 

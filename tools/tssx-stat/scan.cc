@@ -21,6 +21,11 @@
 namespace tssx::stat_tool {
 namespace {
 
+constexpr std::string_view kDeleted = " (deleted)";
+constexpr std::string_view kPageName = "/dev/zero (deleted)";
+// A Side is one page; the environment's patterns may take a few.
+constexpr std::uint64_t kLargestPage = std::uint64_t{256} << 10U;
+
 const std::string& mapping_name() {
   static const std::string name = std::string("/memfd:") + kSegmentName + " (deleted)";
   return name;
@@ -50,7 +55,7 @@ class Scanner {
 
   void visit(pid_t pid) {
     LineReader maps(proc_, fmt::format("{}/maps", pid).c_str());
-    maps.read([&](std::string_view line) { visit_line(pid, line); }, mapping_name());
+    maps.read([&](std::string_view line) { visit_line(pid, line); }, kDeleted);
     if (maps.error() == EACCES || maps.error() == EPERM) scan_.hidden.insert(pid);
   }
 
@@ -62,20 +67,33 @@ class Scanner {
 
  private:
   void visit_line(pid_t pid, std::string_view line) {
-    const auto entry = parse_maps_line(line);
-    if (!entry) return;
-    const SegmentId& id = entry->id;
+    if (const auto entry = parse_maps_line(line)) {
+      note(pid, *entry, scan_.segments, segment_index_, [&] {
+        return FoundSegment{entry->id, {}};
+      });
+    } else if (const auto page = parse_page_line(line)) {
+      note(pid, *page, scan_.pages, page_index_, [&] {
+        return FoundPage{page->id, page->size, {}};
+      });
+    }
+  }
+
+  template <typename Found, typename Make>
+  void note(pid_t pid, const MapsEntry& entry, std::vector<Found>& all,
+            std::map<SegmentId, std::size_t>& index, Make&& make) {
+    const SegmentId& id = entry.id;
     if (device_ && *device_ != ::makedev(id.major, id.minor)) return;
-    const auto [position, is_new] = index_.try_emplace(id, scan_.segments.size());
-    if (is_new) scan_.segments.push_back({id, {}});
-    auto& mappers = scan_.segments[position->second].mappers;
-    if (mappers.empty() || mappers.back().pid != pid) mappers.push_back({pid, entry->address});
+    const auto [position, is_new] = index.try_emplace(id, all.size());
+    if (is_new) all.push_back(make());
+    auto& mappers = all[position->second].mappers;
+    if (mappers.empty() || mappers.back().pid != pid) mappers.push_back({pid, entry.address});
   }
 
   int proc_;
   std::optional<dev_t> device_;
   Scan scan_;
-  std::map<SegmentId, std::size_t> index_;
+  std::map<SegmentId, std::size_t> segment_index_;
+  std::map<SegmentId, std::size_t> page_index_;
 };
 
 }  // namespace
@@ -84,8 +102,10 @@ std::string to_string(const SegmentId& id) {
   return fmt::format("{:02x}:{:02x}:{}", id.major, id.minor, id.inode);
 }
 
+namespace {
+
 // start-end perms offset major:minor inode    name
-std::optional<MapsEntry> parse_maps_line(std::string_view line) {
+std::optional<MapsEntry> parse_line(std::string_view line, std::string_view name) {
   MapsEntry entry{};
   std::uint64_t end = 0;
   std::uint64_t offset = 0;
@@ -99,9 +119,21 @@ std::optional<MapsEntry> parse_maps_line(std::string_view line) {
     return std::nullopt;
   }
   line.remove_prefix(std::min(line.find_first_not_of(' '), line.size()));
-  if (line != mapping_name() || offset != 0) return std::nullopt;
-  if (end < entry.address || end - entry.address < kHeaderSize) return std::nullopt;
+  if (line != name || offset != 0 || end < entry.address) return std::nullopt;
+  entry.size = end - entry.address;
+  if (entry.size < kHeaderSize) return std::nullopt;
   return entry;
+}
+
+}  // namespace
+
+std::optional<MapsEntry> parse_maps_line(std::string_view line) {
+  return parse_line(line, mapping_name());
+}
+
+std::optional<MapsEntry> parse_page_line(std::string_view line) {
+  const auto entry = parse_line(line, kPageName);
+  return entry && entry->size <= kLargestPage ? entry : std::nullopt;
 }
 
 std::optional<Scan> scan_processes(int proc) {

@@ -42,19 +42,32 @@ struct FoundSegment {
   std::vector<Mapper> mappers;  // each process once, in the order of /proc
 };
 
+// A small piece of shared anonymous memory, which may be a record of the library's (core/record.h):
+// what it holds decides.
+struct FoundPage {
+  SegmentId id;
+  std::uint64_t size;           // bytes that are mapped
+  std::vector<Mapper> mappers;  // each process once, in the order of /proc
+};
+
 struct Scan {
   std::vector<FoundSegment> segments;
+  std::vector<FoundPage> pages;
   std::unordered_set<pid_t> hidden;  // processes the caller may not look at
   bool complete = true;  // false: the caller's view of /proc may lack processes (hidepid)
 };
 
 struct MapsEntry {
   std::uint64_t address;
+  std::uint64_t size;
   SegmentId id;
 };
 
 // One line of /proc/PID/maps; nullopt unless it is a shared, readable mapping of a segment's start.
 [[nodiscard]] std::optional<MapsEntry> parse_maps_line(std::string_view line);
+
+// The same for a small shared anonymous mapping.
+[[nodiscard]] std::optional<MapsEntry> parse_page_line(std::string_view line);
 
 // proc: a descriptor of /proc. nullopt, with errno, if it can't be listed.
 [[nodiscard]] std::optional<Scan> scan_processes(int proc);

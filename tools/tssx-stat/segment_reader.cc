@@ -15,18 +15,23 @@ void* remote(std::uint64_t address) {
 
 }  // namespace
 
+ReadOutcome read_memory(pid_t pid, std::uint64_t address, std::span<std::uint8_t> to) {
+  const iovec local{to.data(), to.size()};
+  const iovec from{remote(address), to.size()};
+  const ssize_t count = ::process_vm_readv(pid, &local, 1, &from, 1, 0);
+  if (count == static_cast<ssize_t>(to.size())) return ReadOutcome::ok;
+  // ENOSYS: a kernel or a container that leaves the call out refuses every process alike.
+  const bool denied = count < 0 && (errno == EPERM || errno == EACCES || errno == ENOSYS);
+  return denied ? ReadOutcome::denied : ReadOutcome::vanished;
+}
+
 ReadOutcome read_header_page(const FoundSegment& segment, Page& page,
                              std::unordered_set<pid_t>& hidden) {
   std::vector<pid_t> refused;
   for (const Mapper& mapper : segment.mappers) {
-    const iovec local{page.data(), page.size()};
-    const iovec from{remote(mapper.address), page.size()};
-    const ssize_t count = ::process_vm_readv(mapper.pid, &local, 1, &from, 1, 0);
-    if (count == static_cast<ssize_t>(page.size())) return ReadOutcome::ok;
-    // ENOSYS: a kernel or a container that leaves the call out refuses every process alike.
-    if (count < 0 && (errno == EPERM || errno == EACCES || errno == ENOSYS)) {
-      refused.push_back(mapper.pid);
-    }
+    const ReadOutcome outcome = read_memory(mapper.pid, mapper.address, page);
+    if (outcome == ReadOutcome::ok) return outcome;
+    if (outcome == ReadOutcome::denied) refused.push_back(mapper.pid);
   }
   hidden.insert(refused.begin(), refused.end());
   return refused.empty() ? ReadOutcome::vanished : ReadOutcome::denied;

@@ -3,6 +3,8 @@
 // Thread safety: no state. Works under the sandbox: one system call, no descriptor.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <unordered_set>
 
 #include "tools/tssx-stat/scan.h"
@@ -20,5 +22,8 @@ enum class ReadOutcome {
 // are added to hidden.
 [[nodiscard]] ReadOutcome read_header_page(const FoundSegment& segment, Page& page,
                                            std::unordered_set<pid_t>& hidden);
+
+// The same for `size` bytes of a process at an address. Works for as long as it is mapped there.
+[[nodiscard]] ReadOutcome read_memory(pid_t pid, std::uint64_t address, std::span<std::uint8_t> to);
 
 }  // namespace tssx::stat_tool

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <type_traits>
 
@@ -67,6 +68,9 @@ struct DirectionWords {
     messages = load<std::uint64_t>(page, at + offsetof(Direction, producer.messages));
     data_bells = load<std::uint64_t>(page, at + offsetof(Direction, producer.bells));
     space_bells = load<std::uint64_t>(page, at + offsetof(Direction, consumer.bells));
+    reads = load<std::uint64_t>(page, at + offsetof(Direction, consumer.messages));
+    data_sleeps = load<std::uint64_t>(page, at + offsetof(Direction, consumer.sleeps));
+    space_sleeps = load<std::uint64_t>(page, at + offsetof(Direction, producer.sleeps));
     flags = load<std::uint32_t>(page, at + offsetof(Direction, producer.flags));
     sending = load<std::uint32_t>(page, at + offsetof(Direction, producer.mode));
     receiving = load<std::uint32_t>(page, at + offsetof(Direction, consumer.mode));
@@ -78,6 +82,9 @@ struct DirectionWords {
   std::uint64_t messages;
   std::uint64_t data_bells;
   std::uint64_t space_bells;
+  std::uint64_t reads;
+  std::uint64_t data_sleeps;
+  std::uint64_t space_sleeps;
   std::uint32_t flags;
   std::uint32_t sending;
   std::uint32_t receiving;
@@ -97,12 +104,16 @@ DirectionSnapshot parse_direction(const DirectionWords& words, std::uint64_t cap
   DirectionSnapshot direction;
   direction.bytes = words.head;
   direction.messages = words.messages;
+  direction.reads = words.reads;
+  direction.data_sleeps = words.data_sleeps;
+  direction.space_sleeps = words.space_sleeps;
   direction.waiting = waiting.bytes;
   direction.bells = add_saturating(words.data_bells, words.space_bells);
   direction.capacity = capacity;
   direction.mode = mode_of(words.sending, words.receiving);
   direction.left_ring = has_left_ring(words);
   direction.gone = (words.flags & kGone) != 0 || (words.wait_word & kReaderGone) != 0;
+  direction.stays = (words.flags & kStays) != 0;
   if (!waiting.possible || direction.mode == DirectionMode::unknown) damaged = true;
   return direction;
 }
@@ -123,6 +134,7 @@ std::optional<SegmentSnapshot> parse_segment(std::span<const std::uint8_t> page)
   SegmentSnapshot snapshot;
   snapshot.path = path_of(header);
   snapshot.created_ns = header.created_ns;
+  std::copy(std::begin(header.nonce), std::end(header.nonce), snapshot.nonce.begin());
   const auto answer = load<std::uint32_t>(page, kAnswerOffset + offsetof(AnswerLine, answer));
   if (answer <= static_cast<std::uint32_t>(Answer::withdrawn)) {
     snapshot.answer = static_cast<Answer>(answer);

@@ -31,14 +31,18 @@ using Page = std::array<std::uint8_t, kHeaderSize>;
 enum class DirectionMode { kernel, ring, moving, unknown };
 
 struct DirectionSnapshot {
-  std::uint64_t bytes = 0;     // through the ring since the connection began
-  std::uint64_t messages = 0;  // write calls that moved them
-  std::uint64_t waiting = 0;   // in the ring, not read yet
-  std::uint64_t bells = 0;     // rung by either end, saturating
+  std::uint64_t bytes = 0;         // through the ring since the connection began
+  std::uint64_t messages = 0;      // write calls that moved them
+  std::uint64_t reads = 0;         // read calls that took them
+  std::uint64_t data_sleeps = 0;   // of readers
+  std::uint64_t space_sleeps = 0;  // of writers
+  std::uint64_t waiting = 0;       // in the ring, not read yet
+  std::uint64_t bells = 0;         // rung by either end, saturating
   std::uint64_t capacity = 0;
   DirectionMode mode = DirectionMode::kernel;
   bool left_ring = false;  // it was on the ring and is back in the kernel, or on its way
   bool gone = false;       // one of its ends was closed for good
+  bool stays = false;      // its producer says that it will not move to the ring again
 };
 
 struct SideSnapshot {
@@ -48,7 +52,10 @@ struct SideSnapshot {
   std::uint32_t holders = 0;
 };
 
+using NonceBytes = std::array<std::uint8_t, kNonceSize>;
+
 struct SegmentSnapshot {
+  NonceBytes nonce{};
   std::string path;  // any bytes; an abstract name starts with NUL
   std::uint64_t created_ns = 0;
   Answer answer = Answer::none;

@@ -1,0 +1,163 @@
+#include "tools/tssx-stat/sample.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <ctime>
+#include <map>
+#include <utility>
+
+#include "tools/tssx-stat/proc_file.h"
+#include "tools/tssx-stat/segment_reader.h"
+
+namespace tssx::stat_tool {
+namespace {
+
+struct FoundEnd {
+  const FoundPage* page;
+  EndSnapshot end;
+};
+
+std::uint64_t now_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+// The first bytes of a page, from whoever maps it and may be read.
+bool read_page(const FoundPage& found, std::span<std::uint8_t> to) {
+  return std::any_of(found.mappers.begin(), found.mappers.end(), [to](const Mapper& mapper) {
+    return read_memory(mapper.pid, mapper.address, to) == ReadOutcome::ok;
+  });
+}
+
+bool share_a_process(const FoundPage& page, const Connection& connection) {
+  return std::any_of(page.mappers.begin(), page.mappers.end(), [&](const Mapper& mapper) {
+    return std::find(connection.mappers.begin(), connection.mappers.end(), mapper.pid) !=
+           connection.mappers.end();
+  });
+}
+
+KernelEnd kernel_end(const FoundEnd& found, const ProcessTable& processes, std::uint64_t now) {
+  KernelEnd result;
+  for (const Mapper& mapper : found.page->mappers) result.owners.push_back(mapper.pid);
+  result.party.pid = result.owners.empty() ? 0 : result.owners.front();
+  if (const auto process = processes.find(result.party.pid); process != processes.end()) {
+    result.party.program = process->second.program;
+    result.party.user = process->second.user;
+  }
+  result.end = found.end;
+  result.end.path = shown_path(found.end.path);
+  const std::uint64_t created = found.end.created_ns;
+  result.age_seconds = created < now ? static_cast<double>(now - created) / 1e9 : 0.0;
+  return result;
+}
+
+// Gives each end to its connection. A nonce is copied easily: only an end in a process that maps
+// the segment belongs to it.
+void join(Report& report, const std::vector<FoundEnd>& ends, const ProcessTable& processes,
+          std::uint64_t now) {
+  std::multimap<NonceBytes, Connection*> by_nonce;
+  for (Connection& connection : report.connections) by_nonce.emplace(connection.nonce, &connection);
+  for (const FoundEnd& found : ends) {
+    const auto [first, last] = by_nonce.equal_range(found.end.nonce);
+    const auto home = std::find_if(first, last, [&](const auto& entry) {
+      return share_a_process(*found.page, *entry.second);
+    });
+    if (home != last) {
+      home->second->ends[static_cast<std::size_t>(found.end.role)] = found.end;
+    } else {
+      report.kernel_ends.push_back(kernel_end(found, processes, now));
+    }
+  }
+}
+
+double per_second(std::uint64_t now, std::uint64_t before, double seconds) {
+  return now > before ? static_cast<double>(now - before) / seconds : 0.0;
+}
+
+}  // namespace
+
+std::optional<Gathered> gather() {
+  const UniqueFd proc(::open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!proc) return std::nullopt;
+  std::optional<Scan> scan = scan_processes(proc.get());
+  if (!scan) return std::nullopt;
+  ProcessTable processes = identify_processes(proc.get(), *scan);
+  return Gathered{*std::move(scan), std::move(processes)};
+}
+
+Report take_sample(Gathered& gathered) {
+  struct Read {
+    const FoundSegment* segment;
+    SegmentSnapshot snapshot;
+  };
+  Report report;
+  std::vector<Read> reads;
+  std::vector<FoundEnd> ends;
+  Page page{};
+  Scan& scan = gathered.scan;
+  for (const FoundSegment& segment : scan.segments) {
+    if (read_header_page(segment, page, scan.hidden) != ReadOutcome::ok) continue;
+    if (auto snapshot = parse_segment(page)) {
+      reads.push_back({&segment, *std::move(snapshot)});
+    } else {
+      ++report.unrecognized;
+    }
+  }
+  for (const FoundPage& found : scan.pages) {
+    if (!read_page(found, page)) continue;
+    const RecordKind kind = kind_of_record(page);
+    if (kind == RecordKind::other_version) ++report.other_versions;
+    if (kind != RecordKind::end) continue;
+    if (auto end = parse_end(page)) ends.push_back({&found, *std::move(end)});
+  }
+  // Described only now: reading may have added to the hidden.
+  const Surroundings surroundings{gathered.processes, scan.hidden, scan.complete, now_ns()};
+  for (const Read& read : reads) {
+    report.connections.push_back(describe(*read.segment, read.snapshot, surroundings));
+  }
+  join(report, ends, gathered.processes, surroundings.now_ns);
+  report.hidden_processes = scan.hidden.size();
+  return report;
+}
+
+void add_rates(Report& now, const Report& before, double seconds) {
+  if (seconds <= 0) return;
+  std::map<SegmentId, const Connection*> old;
+  for (const Connection& connection : before.connections) old.emplace(connection.id, &connection);
+  for (Connection& connection : now.connections) {
+    const auto found = old.find(connection.id);
+    if (found == old.end()) continue;
+    for (std::size_t way = 0; way < connection.rates.size(); ++way) {
+      const DirectionSnapshot& new_way = connection.directions[way];
+      const DirectionSnapshot& old_way = found->second->directions[way];
+      connection.rates[way] = Rate{per_second(new_way.bytes, old_way.bytes, seconds),
+                                   per_second(new_way.messages, old_way.messages, seconds)};
+    }
+  }
+}
+
+std::unordered_map<pid_t, ProcessSettings> read_settings(Gathered& gathered) {
+  std::unordered_map<pid_t, ProcessSettings> all;
+  Page page{};
+  std::vector<std::uint8_t> bytes;
+  for (const FoundPage& found : gathered.scan.pages) {
+    if (!read_page(found, page)) continue;
+    const std::size_t size = process_record_size(page);
+    if (size == 0 || size > found.size) continue;
+    bytes.assign(page.begin(), page.end());
+    if (size > bytes.size()) {
+      bytes.resize(size);
+      if (!read_page(found, bytes)) continue;
+    }
+    if (const auto settings = parse_process(bytes)) {
+      for (const Mapper& mapper : found.mappers) all.insert_or_assign(mapper.pid, *settings);
+    }
+  }
+  return all;
+}
+
+}  // namespace tssx::stat_tool
