@@ -5,7 +5,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <clocale>
 #include <cmath>
 #include <cstring>
@@ -13,10 +15,14 @@
 #include <exception>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "tools/tssx-stat/filter.h"
+#include "tools/tssx-stat/glob.h"
+#include "tools/tssx-stat/links.h"
 #include "tools/tssx-stat/options.h"
 #include "tools/tssx-stat/output.h"
+#include "tools/tssx-stat/render_explain.h"
 #include "tools/tssx-stat/render_json.h"
 #include "tools/tssx-stat/render_prometheus.h"
 #include "tools/tssx-stat/render_show.h"
@@ -97,12 +103,87 @@ void enter(const Options& options) {
   if (options.verbose && !no_sandbox.empty()) complain("no seccomp sandbox: " + no_sandbox);
 }
 
+std::optional<pid_t> pid_of(const std::string& target) {
+  pid_t pid = 0;
+  const auto [end, error] = std::from_chars(target.data(), target.data() + target.size(), pid);
+  const bool all = error == std::errc{} && end == target.data() + target.size();
+  return all && pid > 0 ? std::optional(pid) : std::nullopt;
+}
+
+bool holds(const std::vector<Holder>& holders, pid_t pid) {
+  return std::any_of(holders.begin(), holders.end(),
+                     [pid](const Holder& holder) { return holder.pid == pid; });
+}
+
+// Leaves what is about the process, or a path.
+void select(Links& links, const Options& options) {
+  const std::optional<pid_t> pid = pid_of(options.target);
+  std::erase_if(links.connections, [&](const Link& link) {
+    return pid ? !holds(link.server_holders, *pid) && !holds(link.client_holders, *pid)
+               : !matches(options.target, link.facts.path);
+  });
+  std::erase_if(links.listeners, [&](const ListeningSocket& listener) {
+    return pid ? !holds(listener.holders, *pid) : !matches(options.target, listener.path);
+  });
+}
+
+int explain_target(Links& links, const Options& options, std::size_t hidden, TextStyle style) {
+  select(links, options);
+  const bool found = !links.connections.empty() || !links.listeners.empty();
+  if (!found) {
+    complain(fmt::format("{}: no Unix stream socket of that {}", options.target,
+                         pid_of(options.target) ? "process" : "path"));
+  }
+  const bool json = options.format == Format::json;
+  const int status = finish(json ? explain_json(links, hidden) : explain_text(links, style));
+  return status == kExitOk && !found ? kExitNotFound : status;
+}
+
+int list_listeners(Links& links, const Options& options, std::size_t hidden, TextStyle style) {
+  links.connections.clear();
+  std::erase_if(links.listeners, [&](const ListeningSocket& listener) {
+    const auto holds_it = [&](pid_t pid) { return holds(listener.holders, pid); };
+    const auto names_it = [&](const std::string& glob) { return matches(glob, listener.path); };
+    return (!options.pids.empty() &&
+            std::none_of(options.pids.begin(), options.pids.end(), holds_it)) ||
+           (!options.globs.empty() &&
+            std::none_of(options.globs.begin(), options.globs.end(), names_it));
+  });
+  std::sort(links.listeners.begin(), links.listeners.end(),
+            [](const ListeningSocket& a, const ListeningSocket& b) { return a.path < b.path; });
+  if (options.format == Format::json) return finish(explain_json(links, hidden));
+  return finish(listeners_text(links.listeners, style));
+}
+
+// explain and listeners.
+int run_on_sockets(Gathered& gathered, const Options& options, TextStyle style) {
+  const std::optional<GatheredSockets> sockets = gather_sockets(gathered);
+  if (!sockets) {
+    complain(fmt::format("the kernel does not list its Unix sockets: {}", std::strerror(errno)));
+    return kExitFailure;
+  }
+  enter(options);
+  const Report report = take_sample(gathered);
+  Links links = assemble(gathered, *sockets, report);
+  const std::size_t hidden = gathered.scan.hidden.size();
+  if (hidden != 0 && options.format != Format::json) {
+    Report remarks;
+    remarks.hidden_processes = hidden;
+    (void)print(STDERR_FILENO, render_remarks(remarks));
+  }
+  return options.command == Command::explain ? explain_target(links, options, hidden, style)
+                                             : list_listeners(links, options, hidden, style);
+}
+
 int run(const Options& options) {
   const TextStyle style = style_of_output();
   std::optional<Gathered> gathered = gather();
   if (!gathered) {
     complain(fmt::format("/proc: {}", std::strerror(errno)));
     return kExitFailure;
+  }
+  if (options.command == Command::explain || options.command == Command::listeners) {
+    return run_on_sockets(*gathered, options, style);
   }
   enter(options);
   Report report = measure(*gathered, options.interval);

@@ -104,6 +104,14 @@ std::string program_name(std::string_view comm, std::string_view executable) {
   return std::string(completes ? name : comm);
 }
 
+void identify_more(int proc, const std::vector<pid_t>& pids, ProcessTable& table) {
+  UserNames names;
+  for (const pid_t pid : pids) {
+    if (table.contains(pid)) continue;
+    if (auto process = identify(proc, pid, names)) table.emplace(pid, *std::move(process));
+  }
+}
+
 ProcessTable identify_processes(int proc, const Scan& scan) {
   ProcessTable table;
   if (scan.segments.empty() && scan.pages.empty()) return table;

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "tools/tssx-stat/scan.h"
 
@@ -40,5 +41,8 @@ void parse_status_line(std::string_view line, Status& status);
 // Everybody who maps a segment or a page, and, if there is any, those who are hidden: one of them
 // may be the other end. proc: a descriptor of /proc. Uses getpwuid(3), hence sockets and files.
 [[nodiscard]] ProcessTable identify_processes(int proc, const Scan& scan);
+
+// Adds these to a table.
+void identify_more(int proc, const std::vector<pid_t>& pids, ProcessTable& table);
 
 }  // namespace tssx::stat_tool

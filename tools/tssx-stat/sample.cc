@@ -140,12 +140,15 @@ void add_rates(Report& now, const Report& before, double seconds) {
   }
 }
 
-std::unordered_map<pid_t, ProcessSettings> read_settings(Gathered& gathered) {
-  std::unordered_map<pid_t, ProcessSettings> all;
+Settings read_settings(Gathered& gathered) {
+  Settings all;
   Page page{};
   std::vector<std::uint8_t> bytes;
   for (const FoundPage& found : gathered.scan.pages) {
     if (!read_page(found, page)) continue;
+    if (kind_of_record(page) == RecordKind::other_version) {
+      for (const Mapper& mapper : found.mappers) all.other_version.insert(mapper.pid);
+    }
     const std::size_t size = process_record_size(page);
     if (size == 0 || size > found.size) continue;
     bytes.assign(page.begin(), page.end());
@@ -154,7 +157,7 @@ std::unordered_map<pid_t, ProcessSettings> read_settings(Gathered& gathered) {
       if (!read_page(found, bytes)) continue;
     }
     if (const auto settings = parse_process(bytes)) {
-      for (const Mapper& mapper : found.mappers) all.insert_or_assign(mapper.pid, *settings);
+      for (const Mapper& mapper : found.mappers) all.known.insert_or_assign(mapper.pid, *settings);
     }
   }
   return all;

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <optional>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "tools/tssx-stat/processes.h"
@@ -29,7 +30,11 @@ struct Gathered {
 // Gives the connections of `now` that are in `before` their rates. seconds: between the two.
 void add_rates(Report& now, const Report& before, double seconds);
 
-// The settings of each process that has the library and a USE_TSSX. Behind the sandbox too.
-[[nodiscard]] std::unordered_map<pid_t, ProcessSettings> read_settings(Gathered& gathered);
+struct Settings {
+  std::unordered_map<pid_t, ProcessSettings> known;  // of those with the library and a USE_TSSX
+  std::unordered_set<pid_t> other_version;           // have records that this version can't read
+};
+
+[[nodiscard]] Settings read_settings(Gathered& gathered);
 
 }  // namespace tssx::stat_tool
