@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -20,11 +21,11 @@ constexpr int kNoSandbox = 77;
 pid_t child_pid;  // for the checks, which can't ask any more
 
 // Runs the check inside the sandbox, in a child that exits with its result: 0 is success.
-int run_sandboxed(int (*check)()) {
+int run_sandboxed(int (*check)(), Sandbox sandbox = Sandbox::parsing) {
   const pid_t child = ::fork();
   if (child == 0) {
     child_pid = ::getpid();
-    ::_exit(enter_sandbox().empty() ? check() : kNoSandbox);
+    ::_exit(enter_sandbox(sandbox).empty() ? check() : kNoSandbox);
   }
   int status = 0;
   ::waitpid(child, &status, 0);
@@ -70,6 +71,28 @@ TEST(Sandbox, TakesAllElse) {
               }
               return 0;
             }),
+            0);
+}
+
+TEST(Sandbox, LetsAWatcherReadFilesAndUseItsTerminalAlone) {
+  SKIP_WITHOUT_SANDBOX();
+  EXPECT_EQ(run_sandboxed(
+                [] {
+                  char byte = 0;
+                  const int file = ::open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+                  if (file < 0 || ::read(file, &byte, 1) != 1 || ::close(file) != 0) return 1;
+                  winsize size{};
+                  if (::ioctl(0, TIOCGWINSZ, &size) != 0 && errno == EPERM) return 2;
+                  if (::open("/tmp/x", O_RDONLY | O_CREAT, 0600) >= 0 || errno != EPERM) return 3;
+                  if (::open("/dev/null", O_WRONLY) >= 0 || errno != EPERM) return 4;
+                  if (::open("/dev/null", O_RDWR) >= 0 || errno != EPERM) return 5;
+                  if (::socket(AF_UNIX, SOCK_STREAM, 0) >= 0 || errno != EPERM) return 6;
+                  if (::fork() >= 0 || errno != EPERM) return 7;
+                  if (::kill(1, 0) == 0 || errno != EPERM) return 8;
+                  if (::ioctl(0, TIOCSTI, "x") >= 0 || errno != EPERM) return 9;
+                  return ::execl("/bin/true", "true", nullptr) >= 0 || errno != EPERM ? 10 : 0;
+                },
+                Sandbox::watching),
             0);
 }
 

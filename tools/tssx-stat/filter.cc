@@ -38,7 +38,7 @@ void apply_filters(Report& report, const Options& options) {
   std::erase_if(report.connections,
                 [&](const Connection& connection) { return !is_wanted(connection, options); });
   std::erase_if(report.kernel_ends, [&](const KernelEnd& end) { return !is_wanted(end, options); });
-  sort_connections(report.connections, options.sort);
+  sort_connections(report.connections, options.sort.value_or(SortKey::path));
 }
 
 }  // namespace tssx::stat_tool

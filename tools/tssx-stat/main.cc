@@ -29,6 +29,7 @@
 #include "tools/tssx-stat/render_summary.h"
 #include "tools/tssx-stat/sample.h"
 #include "tools/tssx-stat/sandbox.h"
+#include "tools/tssx-stat/watch.h"
 
 namespace tssx::stat_tool {
 namespace {
@@ -177,6 +178,7 @@ int run_on_sockets(Gathered& gathered, const Options& options, TextStyle style) 
 
 int run(const Options& options) {
   const TextStyle style = style_of_output();
+  if (options.watch) return watch(options, style);
   std::optional<Gathered> gathered = gather();
   if (!gathered) {
     complain(fmt::format("/proc: {}", std::strerror(errno)));

@@ -63,7 +63,7 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
                  "also matches /; abstract names start with @ (repeatable)")
       ->expected(1)
       ->take_all();
-  std::string sort = "path";
+  std::string sort;
   std::vector<std::string> keys;
   for (const SortName& name : kSortNames) keys.emplace_back(name.name);
   app.add_option("--sort", sort,

@@ -24,7 +24,7 @@ enum class Format { table, json, prometheus, summary };
 struct Options {
   Command command = Command::connections;
   Format format = Format::table;
-  SortKey sort = SortKey::path;
+  std::optional<SortKey> sort;  // path, or rate while watching, unless asked for
   bool verbose = false;
   double interval = 0.1;        // seconds between the two looks that rates need; 0: one look
   std::optional<double> watch;  // seconds between two screens

@@ -35,17 +35,16 @@ void assign_number(std::string_view text, T& value) {
 
 class UserNames {
  public:
+  // Remembered for as long as the program runs: a sandbox may forbid to ask again.
   const std::string& of(uid_t uid) {
-    const auto [position, is_new] = names_.try_emplace(uid);
+    static std::unordered_map<uid_t, std::string> names;
+    const auto [position, is_new] = names.try_emplace(uid);
     if (is_new) {
       const passwd* entry = ::getpwuid(uid);
       position->second = entry != nullptr ? std::string(entry->pw_name) : fmt::format("{}", uid);
     }
     return position->second;
   }
-
- private:
-  std::unordered_map<uid_t, std::string> names_;
 };
 
 std::string read_comm(int proc, pid_t pid) {

@@ -40,7 +40,7 @@ using Widths = std::array<std::size_t, kColumns.size()>;
 constexpr std::size_t kStateColumn = 1;
 constexpr std::size_t kPathColumn = kColumns.size() - 1;
 constexpr std::size_t kGap = 2;
-constexpr std::size_t kLeastPath = 12;  // columns that a narrow terminal leaves it
+constexpr std::size_t kLeastPath = 40;  // columns that a narrow terminal leaves it
 
 std::string scaled(std::uint64_t value, std::uint64_t base, std::string_view units) {
   if (value < base) return fmt::format("{}", value);

@@ -10,8 +10,15 @@
 
 namespace tssx::stat_tool {
 
+enum class Sandbox {
+  parsing,  // nothing is opened any more
+  watching  // files are opened for reading, and the terminal is used
+};
+
 // What stays: process_vm_readv, write to descriptors 1 and 2, memory (never executable), clocks,
-// exit. Any other call fails with EPERM. Returns why there is no sandbox, or an empty string.
-[[nodiscard]] std::string enter_sandbox();
+// exit; while watching also open and read of files, without creating any, the size and mode of the
+// terminal on descriptors 0 and 1, ppoll, and signals to itself. Any other call fails with EPERM.
+// Returns why there is no sandbox, or an empty string.
+[[nodiscard]] std::string enter_sandbox(Sandbox sandbox = Sandbox::parsing);
 
 }  // namespace tssx::stat_tool

@@ -51,7 +51,11 @@ std::optional<dev_t> memfd_device() {
 
 class Scanner {
  public:
-  explicit Scanner(int proc) : proc_(proc), device_(memfd_device()) {}
+  // Asked for once: a sandbox may forbid it later.
+  explicit Scanner(int proc) : proc_(proc) {
+    static const std::optional<dev_t> device = memfd_device();
+    device_ = device;
+  }
 
   void visit(pid_t pid) {
     LineReader maps(proc_, fmt::format("{}/maps", pid).c_str());
