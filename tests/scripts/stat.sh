@@ -58,6 +58,14 @@ run 0 --version
 shows '^tssx-stat [0-9]+\.[0-9]+\.[0-9]+$'
 run 0 --help
 shows '--json'
+# Each option is in the man page.
+man=${TSSX_SOURCE:-$(dirname "$0")/../..}/docs/man/tssx-stat.1
+for option in $(grep -oE -- '(^| |,)--?[a-z]+' "$work/out" | tr -d ' ,' | sort -u); do
+  grep -qF -- "${option//-/\\-}" "$man" || fail "$option is not in the man page"
+done
+for command in show listeners explain; do
+  grep -qE "^ +$command " "$work/out" || fail "$command is not in --help"
+done
 run 2 --no-such-option
 run 2 --pid 0
 run 2 --pid x

@@ -7,6 +7,7 @@ export LC_ALL=C
 unset LD_PRELOAD USE_TSSX TSSX_IDS TSSX_SPIN
 
 stat=$TSSX_BUILD/tssx-stat
+man=${TSSX_SOURCE:?}/docs/man/tssx-stat.1
 for needed in "$stat" "$TSSX_LIB" python3 jq; do
   if ! command -v "$needed" >/dev/null && [[ ! -f $needed ]]; then
     echo "missing: $needed"
@@ -262,6 +263,7 @@ stop() {
 }
 # expect <code> <side>: what explain says of the one connection to $path
 expect() {
+  grep -qE "^\.(B|BR|TP).*\b$1\b" "$man" || fail "$1 is not in the man page"
   "$stat" explain --json "$path" >"$work/out" 2>"$work/err" || fail "$1: exit status"
   jq -e --arg code "$1" --arg side "$2" '[.connections[] | select(.code == $code and .side == $side)]
     | length == 1' "$work/out" >/dev/null || fail "not $1 by $2"
