@@ -61,7 +61,7 @@ shows '--json'
 # Each option is in the man page.
 man=${TSSX_SOURCE:-$(dirname "$0")/../..}/docs/man/tssx-stat.1
 for option in $(grep -oE -- '(^| |,)--?[a-z]+' "$work/out" | tr -d ' ,' | sort -u); do
-  grep -qF -- "${option//-/\\-}" "$man" || fail "$option is not in the man page"
+  grep -qE -- "${option//-/\\\\-}([^a-z]|\$)" "$man" || fail "$option is not in the man page"
 done
 for command in show listeners explain; do
   grep -qE "^ +$command " "$work/out" || fail "$command is not in --help"

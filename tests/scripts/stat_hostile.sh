@@ -29,7 +29,7 @@ trap cleanup EXIT
 fail() {
   echo "failed (seed $seed): $*"
   for file in "$work"/out "$work"/err "$work"/log; do
-    if [[ -s $file ]]; then sed "s|^|${file##*/}: |" "$file" | cut -c 1-300 | head -40; fi
+    if [[ -s $file ]]; then sed "s|^|${file##*/}: |" "$file" | cut -c 1-300 | head -40 || true; fi
   done
   exit 1
 }
@@ -100,8 +100,22 @@ def record():
     spoil(page, rnd.randrange(6))
     return page, page
 
+def slow_patterns():
+    """A sound record, of patterns that a careless matcher would need years for."""
+    page = mmap.mmap(-1, 4096)
+    put(page, 0, "8sIIIII", b"TSSXPRC1", 1, 1, 4096, 30, 0)
+    patterns = (b"*a" * 30 + b"b\0") * 30
+    page[112:112 + len(patterns)] = patterns
+    return page
+
 END_SIZE = int(sys.argv[3])
+# As if the library was there.
+with open(os.path.join(directory, "libtssx.so"), "wb+") as library:
+    library.write(b"x" * 4096)
+    library.flush()
+    kept.append(mmap.mmap(library.fileno(), 4096))
 changing = []
+kept += [slow_patterns() for _ in range(3)]
 for make in (segment, record):
     for i in range(150):
         page, keep = make()
@@ -124,6 +138,7 @@ def come_and_go():
         other, keep2 = record()
         del page, keep, other, keep2
 threading.Thread(target=come_and_go, daemon=True).start()
+kept += [slow_patterns() for _ in range(3)]
 print("ready", flush=True)
 while True:
     for page in changing: spoil(page, 1)

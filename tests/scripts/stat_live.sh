@@ -28,7 +28,7 @@ trap cleanup EXIT
 fail() {
   echo "failed: $*"
   for file in "$work"/out "$work"/err "$work"/log; do
-    if [[ -s $file ]]; then sed "s|^|${file##*/}: |" "$file" | head -60; fi
+    if [[ -s $file ]]; then sed "s|^|${file##*/}: |" "$file" | head -60 || true; fi
   done
   exit 1
 }

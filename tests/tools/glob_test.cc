@@ -42,7 +42,7 @@ TEST(Glob, AgreesWithFnmatch) {
 TEST(Glob, TakesNoTimeOverManyStars) {
   std::string pattern;
   for (int i = 0; i < 60; ++i) pattern += "*a";
-  EXPECT_FALSE(matches(pattern + "b", std::string(108, 'a'))) << "fnmatch(3) would take years";
+  EXPECT_FALSE(matches(pattern + "b", std::string(108, 'a')));
 }
 
 }  // namespace
