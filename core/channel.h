@@ -289,6 +289,8 @@ class Channel {
   bool publish_head(int fd, std::uint64_t head) noexcept;
   void ring_for_data(int fd) noexcept;
   void ring_for_space(int fd) noexcept;
+  void finish_abandoned_sending(int fd) noexcept;
+  void finish_abandoned_receiving(int fd) noexcept;
   void note_cut(int fd) noexcept;
   Front look_at_front(int fd, Notices which) noexcept;
   void count_received(int fd, std::size_t bytes) noexcept;

@@ -304,6 +304,9 @@ void Channel::shutdown(int fd, bool reading, bool writing) noexcept {
   if (reading && writing && shutdown_both(fd)) return;
   if (writing) {
     LockScope lock(side_->sending.lock, is_exclusive());
+    if (lock.hold() != Hold::nested && sends_to_ring() && side_->sending.lock.take_abandoned()) {
+      finish_abandoned_sending(fd);
+    }
     if (sends_to_ring() && (out().data_wait.word.load(acquire) & kFrozen) != 0) {
       resend_by_kernel(fd);
     }

@@ -98,6 +98,9 @@ Outcome Channel::receive(int fd, const iovec* parts, std::size_t count, Peek pee
   LockScope lock(receiving.lock, is_exclusive());
   for (;;) {
     if (receiving.mode.load(relaxed) != word_of(Mode::ring)) return {Status::kernel};
+    if (lock.hold() != Hold::nested && receiving.lock.take_abandoned()) {
+      finish_abandoned_receiving(fd);
+    }
     if (side_->state.broken.load(relaxed) != 0) return end_or_reset();
     const std::uint64_t start = receiving.tail.load(relaxed);
     std::uint64_t available = 0;
@@ -183,6 +186,7 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
     // we write goes by the kernel, and it will follow.
     return {leave_ring_locked(fd, Leave::aside) ? Status::kernel : Status::would_block};
   }
+  if (sending.lock.take_abandoned()) finish_abandoned_sending(fd);
   if (side_->state.broken.load(relaxed) != 0) {
     const int error = pending_error(true);
     return {Status::failed, 0, error != 0 ? error : EPIPE};

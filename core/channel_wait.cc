@@ -160,6 +160,26 @@ void Channel::ring_for_space(int fd) noexcept {
   if (rung) bump(in().consumer.bells);
 }
 
+// Who was killed in a call may have claimed a waiting bit and not rung for it, so that a sleeper of
+// the peer's relies on a bell that nobody owes; or have counted bytes that it had not published.
+// Who takes over its lock publishes all that it had finished, and rings whether it was asked to or
+// not. docs/model has the cases.
+
+void Channel::finish_abandoned_sending(int fd) noexcept {
+  out().producer.head.exchange(side_->sending.head.load(relaxed), seq_cst);
+  const std::uint32_t word = out().data_wait.word.fetch_and(~kWaiting, seq_cst);
+  if ((word & kFrozen) == 0 && send_bell(fd, side_->sending.mode)) bump(out().producer.bells);
+}
+
+void Channel::finish_abandoned_receiving(int fd) noexcept {
+  const std::uint64_t tail = side_->receiving.tail.load(relaxed);
+  in().consumer.tail.exchange(tail, seq_cst);
+  side_->receiving.fenced_tail = tail;
+  // As if the producer had asked again.
+  in().space_wait.word.fetch_or(kWaiting, seq_cst);
+  ring_for_space(fd);
+}
+
 // --- sleepers ---
 
 // A set waiting bit is not taken back where another thread or an epoll set may rely on it (see

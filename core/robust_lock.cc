@@ -75,6 +75,7 @@ Hold RobustLock::acquire_slowly(std::uint64_t self) noexcept {
     if (woken == -ETIMEDOUT && owner_.load(std::memory_order_relaxed) == owner &&
         owner_is_dead(owner) &&
         owner_.compare_exchange_strong(owner, self, std::memory_order_acquire)) {
+      abandoned_ = true;
       return Hold::recovered;
     }
   }

@@ -8,7 +8,10 @@
 // Invariants:
 //  1. owner_ is 0 or the token of the thread that holds the lock.
 //  2. frame_ is the LockScope on that thread's stack, or null where the owner holds it without one.
-//  3. Nobody sleeps in the kernel for anything but this lock while holding it, so waiting is short.
+//  3. abandoned_ is set where an owner was killed, or left by siglongjmp, until somebody has taken
+//  care
+//     of what it had begun. Guarded by the lock itself.
+//  4. Nobody sleeps in the kernel for anything but this lock while holding it, so waiting is short.
 #pragma once
 
 #include <atomic>
@@ -57,6 +60,13 @@ class RobustLock {
     return true;
   }
 
+  // For the owner: was the lock taken over since this was last asked, by whomever?
+  bool take_abandoned() noexcept {
+    if (!abandoned_) return false;
+    abandoned_ = false;
+    return true;
+  }
+
   void release() noexcept {
     // Before the owner changes: the next one may be interrupted before it has set its own.
     frame_ = nullptr;
@@ -73,6 +83,7 @@ class RobustLock {
 
   std::atomic<std::uint64_t> owner_;
   std::atomic<std::uint32_t> waiters_;
+  bool abandoned_ = false;
   const LockScope* frame_ = nullptr;
   std::uint64_t cookie_ = 0;
 };
@@ -87,7 +98,10 @@ class LockScope {
  public:
   LockScope(RobustLock& lock, bool exclusive) noexcept
       : lock_(lock), cookie_(next_cookie()), hold_(lock.acquire(exclusive)) {
-    if (hold_ == Hold::nested && !outer_lives()) hold_ = Hold::recovered;
+    if (hold_ == Hold::nested && !outer_lives()) {
+      hold_ = Hold::recovered;
+      lock_.abandoned_ = true;
+    }
     if (hold_ == Hold::nested) return;
     lock_.frame_ = this;
     lock_.cookie_ = cookie_;
