@@ -15,7 +15,8 @@
  *   KILL_ONE           one of two, which are processes of a fork family then: the other goes on
  * What is broken (at most one of): NO_HEAD_FENCE, NO_ARM_FENCE, NO_TAIL_FENCE, NO_LOOK_FOR_DATA,
  *   NO_LOOK_FOR_SPACE, SLEEPER_TAKES_BELL, DRAIN_TAKES_BELL, BIT_TAKEN_BACK, NEVER_DRAINED
- * REPAIRED               what would make KILL_ONE hold, and is not in the code: README.md
+ *   NO_RECOVERY
+ * LIMITED   sleeps beside siblings end after a while, which is not in the code: README.md
  *
  * Memory is that of x86: a plain store waits in its processor's buffer for as long as it likes, and
  * later loads overtake it. Locked instructions (exchange, fetch_or, compare and swap) come after
@@ -63,6 +64,11 @@
 #define PEOPLE 3
 #define ON_A 2
 #define ON_B 1
+#endif
+
+/* Who takes over a lock finishes what its owner had begun. */
+#if defined(KILL_ONE) && !defined(NO_RECOVERY)
+#define RECOVERY
 #endif
 
 /* One of two may have enough at any time, after a read or when his sleep is interrupted. */
@@ -116,8 +122,9 @@ chan buffer[PEOPLE] = [2] of { mtype, byte, byte };
 byte taken[2];      /* bytes that came out of direction d, in order */
 bit killed[PEOPLE], dead[PEOPLE];
 byte at_end;        /* who has finished */
+bit abandoned[2];   /* RobustLock::abandoned_, of either lock of the side */
 byte interrupts;
-#ifdef REPAIRED
+#ifdef LIMITED
 byte second_looks[PEOPLE]; /* sleeps beside siblings end after a while: so often */
 #endif
 
@@ -164,8 +171,8 @@ end:
 inline acquire(me, s, lock) {
   if
   :: EXCLUSIVE(s)
-#ifdef REPAIRED
-  :: !EXCLUSIVE(s) && lock != 0 -> lock = me + 1; recovered = 1
+#ifdef KILL_ONE
+  :: !EXCLUSIVE(s) && lock != 0 -> lock = me + 1; abandoned[s] = 1
   :: !EXCLUSIVE(s) && lock == 0 -> lock = me + 1
 #else
   :: else -> lock = me + 1
@@ -368,7 +375,7 @@ inline sleep_on_socket(me, s, word) {
       :: MAY_LEAVE(me) -> result = LEFT /* EINTR, EAGAIN */
       fi
     }
-#ifdef REPAIRED
+#ifdef LIMITED
   :: atomic { timeout && second_looks[me] < 3 -> second_looks[me]++; result = AGAIN }
 #endif
   fi;
@@ -433,12 +440,14 @@ inline take(s, d) {
 #endif
 inline receive(me, s, d, outcome) {
   atomic { CAN_ACQUIRE(me, s, receiving_lock[s]) -> acquire(me, s, receiving_lock[s]) };
-#ifdef REPAIRED
+#ifdef RECOVERY
   if
-  :: atomic { recovered && DRAINED(me) -> tail[d] = claimed[s]; fenced[s] = tail[d]; space_wait[d] = 0 };
-    send_bell(s);
-    recovered = 0
-  :: else
+  :: atomic {
+      abandoned[s] && DRAINED(me) -> /* finish_abandoned_receiving() */
+      abandoned[s] = 0; tail[d] = claimed[s]; fenced[s] = tail[d]; space_wait[d] = 0
+    };
+    send_bell(s)
+  :: !abandoned[s]
   fi;
 #endif
   do
@@ -497,17 +506,26 @@ inline publish_head(me, s) {
   fi
 }
 
+/* Channel::finish_abandoned_sending() */
+inline finish_abandoned_sending(me, s) {
+#ifdef RECOVERY
+  if
+  :: atomic {
+      abandoned[s] && DRAINED(me) ->
+      abandoned[s] = 0; head[s] = written[s]; data_wait[s] = 0
+    };
+    send_bell(s)
+  :: !abandoned[s]
+  fi
+#else
+  skip
+#endif
+}
+
 /* Channel::send() of one byte. `seen` is seen_tail_. */
 inline send(me, s, outcome) {
   atomic { CAN_ACQUIRE(me, s, sending_lock[s]) -> acquire(me, s, sending_lock[s]) };
-#ifdef REPAIRED
-  if
-  :: atomic { recovered && DRAINED(me) -> head[s] = written[s]; data_wait[s] = 0 };
-    send_bell(s);
-    recovered = 0
-  :: else
-  fi;
-#endif
+  finish_abandoned_sending(me, s);
   atomic {
     if
     :: written[s] - seen < CAPACITY
@@ -581,6 +599,7 @@ inline write_all(me, s, total) {
 /* Channel::shutdown() for writing */
 inline shut_down(me, s) {
   atomic { CAN_ACQUIRE(me, s, sending_lock[s]) -> acquire(me, s, sending_lock[s]) };
+  finish_abandoned_sending(me, s);
   atomic { DRAINED(me) -> fin[s] = 1 };
   if
   :: data_wait[s] -> ring_for_data(me, s)
@@ -617,7 +636,7 @@ inline leave(me, s, tells) {
 
 #define LOCALS \
   byte start, seen, position, count; \
-  bit rung, only_look, looks, recovered; \
+  bit rung, only_look, looks; \
   mtype result, found
 
 proctype reader(byte me; byte s) {
@@ -634,7 +653,9 @@ proctype writer(byte me; byte s; byte total) {
     if
     :: living[s] == 1 -> shut_down(me, s)
     :: true
+#if !defined(KILL_ONE) || defined(LIMITED)
     :: true -> taken[s] == head[s] || hup[s] /* it waits for an answer */
+#endif
     fi
   );
   leave(me, s, !dead[me])

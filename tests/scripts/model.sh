@@ -37,8 +37,8 @@ breaks kick -DBYTES=2 -DPOKE_WITHOUT_FENCE
 breaks kick -DBYTES=2 -DCOUNTED_LATE
 breaks kick -DBYTES=2 -DNO_LAST_LOOK
 breaks kick -DBYTES=2 -DNO_CALL_ON_LEAVING
-breaks wakeup -DTWO_WRITERS $few $calm -DKILL_ONE
-holds wakeup -DTWO_WRITERS $few $calm -DKILL_ONE -DREPAIRED
+holds wakeup -DTWO_WRITERS $few $calm -DKILL_ONE
+breaks wakeup -DTWO_WRITERS $few $calm -DKILL_ONE -DNO_RECOVERY
 END
   [[ ${TSSX_TEST_LONG:-} ]] || return 0
   cat <<END
@@ -49,7 +49,7 @@ holds wakeup -DREADER_AND_WRITER -DCAPACITY=1 -DBYTES=1 -DBYTES_BACK=2
 holds wakeup -DONE_READER -DCAPACITY=2 -DBYTES=3 -DKILL_WRITER_SIDE
 holds wakeup -DONE_READER -DCAPACITY=2 -DBYTES=3 -DKILL_READER_SIDE
 breaks wakeup -DTWO_READERS $few $calm -DKILL_ONE
-holds wakeup -DTWO_READERS $few $calm -DKILL_ONE -DREPAIRED
+holds wakeup -DTWO_READERS $few $calm -DKILL_ONE -DLIMITED
 holds kick
 END
 }
