@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "core/channel.h"
+#include "core/channel_detail.h"
 #include "core/robust_lock.h"
 #include "core/sys.h"
 
@@ -29,6 +30,7 @@ struct ChannelTestAccess {
   static Direction& in(Channel& channel) { return channel.in(); }
   static Direction& out(Channel& channel) { return channel.out(); }
   static Phase phase(const Channel& channel) { return channel.phase(); }
+  static SegmentView& view(Channel& channel) { return channel.view_; }
 };
 
 }  // namespace tssx
@@ -246,6 +248,12 @@ class Endpoint {
     bool notice = false;
     const std::size_t bytes =
         channel_.inspect(fd_, message, static_cast<std::size_t>(got), peek, &notice);
+    if (!notice) {
+      // The application's descriptors, of which it wants none.
+      channel_detail::Descriptors others;
+      channel_detail::collect(message, &others);
+      channel_detail::close_all(others);
+    }
     if (bytes == 0 && notice) {
       if (peek == Peek::yes) consume_notice();
       *again = true;
