@@ -6,13 +6,14 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstring>
 
 #include "core/rendezvous.h"
 #include "core/unique_fd.h"
-#include "tests/fuzz/mutator.h"
+#include "tests/fuzz/scribble.h"
 
 #ifndef MFD_HUGETLB
 #define MFD_HUGETLB 4U
@@ -22,6 +23,7 @@ namespace tssx::fuzz {
 namespace {
 
 constexpr std::size_t kMostSaid = std::size_t{1} << 19U;
+constexpr off_t kMostMapped = off_t{1} << 26U;
 
 int write_memfd(unsigned flags, const void* data, std::size_t size) {
   const int fd = ::memfd_create("fuzz", MFD_CLOEXEC | flags);
@@ -39,10 +41,12 @@ int read_only(int fd) {
 
 }  // namespace
 
+Attacker::Counts Attacker::counts;
+
 Attacker::Attacker(int fd, Role role, const Nonce& nonce) : fd_(fd), role_(role), nonce_(nonce) {}
 
 Attacker::~Attacker() {
-  if (page_ != nullptr) ::munmap(page_, kHeaderSize);
+  if (page_ != nullptr) ::munmap(page_, mapped_);
   if (fd_ >= 0) ::close(fd_);
 }
 
@@ -76,12 +80,17 @@ void Attacker::act(Input& script) {
     case 8:
     case 9:
     case 10:
-      if (page_ != nullptr) scribble(*page_, capacity_, script);
+      if (page_ != nullptr) write_word(script);
       break;
     case 11:
-      if (page_ != nullptr && script.byte() < 16) {
+      if (page_ == nullptr) break;
+      if (script.byte() < 16) {
         script.fill(reinterpret_cast<std::uint8_t*>(page_), sizeof *page_);
+      } else {
+        const std::size_t at = script.half() * std::size_t{8} % (mapped_ - 8);
+        std::memset(reinterpret_cast<std::uint8_t*>(page_) + at, script.byte(), 8);
       }
+      ++counts.words;
       break;
     // As an honest peer does it.
     case 12:
@@ -93,19 +102,30 @@ void Attacker::act(Input& script) {
       break;
     }
     case 14:
-      send_token(fd_, TokenKind::to_ring, nonce_);
+      cut(TokenKind::to_ring);
       break;
     case 15:
-      send_token(fd_, TokenKind::to_kernel, nonce_);
+      cut(TokenKind::to_kernel);
       break;
   }
+}
+
+void Attacker::cut(TokenKind kind) {
+  if (send_token(fd_, kind, nonce_) == 0) ++counts.cuts;
+}
+
+void Attacker::write_word(Input& script) {
+  scribble(*page_, capacity_, script);
+  ++counts.words;
 }
 
 void Attacker::say(Input& script) {
   static char bytes[std::size_t{1} << 16U];
   const std::size_t size = std::min({script.size(), sizeof bytes, kMostSaid - said_});
   const ssize_t sent = ::send(fd_, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-  if (sent > 0) said_ += static_cast<std::size_t>(sent);
+  if (sent <= 0) return;
+  said_ += static_cast<std::size_t>(sent);
+  counts.bytes += static_cast<std::uint64_t>(sent);
 }
 
 void Attacker::send_descriptors(Input& script) {
@@ -135,11 +155,10 @@ void Attacker::send_descriptors(Input& script) {
   }
   const int times = shape % 16 == 4 ? shape / 16 : 1;  // repeated
   for (int i = 0; i < times; ++i) {
-    static_cast<void>(::sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL));
+    if (::sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL) > 0) counts.descriptors += count;
   }
 }
 
-// Reads what the victim said. A segment among it is his to write to.
 void Attacker::listen() {
   char bytes[4096];
   iovec part{bytes, sizeof bytes};
@@ -167,11 +186,18 @@ void Attacker::take_segment(int fd) {
   if (::pread(fd, &header, sizeof header, 0) != sizeof header || header.magic != kSegmentMagic) {
     return;
   }
-  void* const page = ::mmap(nullptr, kHeaderSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  struct stat info {};
+  if (::fstat(fd, &info) != 0 || info.st_size < off_t{kHeaderSize} || info.st_size > kMostMapped) {
+    return;
+  }
+  const auto size = static_cast<std::size_t>(info.st_size);
+  void* const page = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (page == MAP_FAILED) return;
-  if (page_ != nullptr) ::munmap(page_, kHeaderSize);
+  if (page_ != nullptr) ::munmap(page_, mapped_);
   page_ = static_cast<SegmentPage*>(page);
+  mapped_ = size;
   capacity_ = header.capacity;
+  ++counts.segments;
 }
 
 Nonce Attacker::some_nonce(Input& script) const {
@@ -220,7 +246,8 @@ int Attacker::make_descriptor(Input& script) {
     case 16:
       return ::open("/dev/zero", O_RDWR | O_CLOEXEC);
     case 17:
-      return ::dup(fd_);
+      // Not his own end: in the victim's queue it would keep the connection open without him.
+      return ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     case 18:
       return ::eventfd(0, EFD_CLOEXEC);
     default:
@@ -282,6 +309,7 @@ int Attacker::make_segment(Input& script) {
   if (fd < 0) return fd;
   // Sparse: only what is written takes memory.
   if (size < std::uint64_t{1} << 40U && ::ftruncate(fd, static_cast<off_t>(size)) != 0) return fd;
+  ++counts.offers;
   if (wrong == 12 || role_ == Role::server) take_segment(fd);
   ::fcntl(fd, F_ADD_SEALS, seals);
   return fd;

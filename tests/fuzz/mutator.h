@@ -10,12 +10,9 @@
 #include "core/layout.h"
 #include "tests/fuzz/guard.h"
 #include "tests/fuzz/input.h"
+#include "tests/fuzz/scribble.h"
 
 namespace tssx::fuzz {
-
-// Writes something to one word of the page: which and what is in the input. `own` is a position
-// that the victim has, near which a number looks right.
-void scribble(SegmentPage& page, std::uint64_t capacity, Input& script);
 
 // While it lives, loads from `segment` take steps of the script.
 class Mutator {
