@@ -524,10 +524,22 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
       channel.note_reason(Reason::urgent);
       channel.retire(fd);
     }
+    std::uint64_t deadline = 0;
     while (!channel.before_ancillary_send()) {
       channel.note_aside();
       channel.step_aside(fd);
-      if (channel.sends_to_ring() && nap(kNapNs, true) == Wake::interrupted) return fail(EINTR);
+      if (!channel.sends_to_ring()) continue;
+      // There is no room for the cut: the peer reads none of the bells that it asked for. So there
+      // would be none for the message.
+      if ((flags & MSG_DONTWAIT) != 0 || is_nonblocking(channel, fd)) return fail(EAGAIN);
+      const std::uint64_t now = sys::now_ns();
+      if (deadline == 0) {
+        const std::uint64_t timeout =
+            timeout_of(fd, SO_SNDTIMEO, channel.side().state.send_timeout_ns);
+        deadline = timeout != 0 ? now + timeout : ~std::uint64_t{0};
+      }
+      if (now >= deadline) return fail(EAGAIN);
+      if (nap(kNapNs, true) == Wake::interrupted) return fail(EINTR);
     }
     return send_by_kernel(endpoint, message, flags);
   } else if (message.msg_namelen != 0 && channel.sends_to_ring()) {

@@ -1,10 +1,10 @@
 // The peer that nobody wants: a client of another user, without the library, that knows all of its
 // protocol and keeps to none of it.
 //
-//   hostile_attacker PATH SECONDS SEED
+//   hostile_attacker PATH SECONDS SEED [WAY]
 //
 // Connects again and again, marked or not, and does on each connection one of the things listed in
-// kWays. Prints what it did.
+// attack(), or always the same. Prints what it did.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -36,6 +36,7 @@ constexpr std::size_t kMostSilent = 48;
 
 const char* server_path = nullptr;
 std::uint64_t end_ns = 0;
+int only = -1;
 std::uint64_t state = 1;
 std::uint64_t connections = 0;
 std::uint64_t in_ring = 0;
@@ -111,13 +112,28 @@ bool move_to_ring(Attacker& attacker) {
 }
 
 // Bytes for the server, by the ring.
-void ask_by_ring(Attacker& attacker, std::size_t size) {
+void ask_by_ring(Attacker& attacker, std::size_t size, const char* text = nullptr) {
   Direction& way = attacker.page()->direction[1];
   const std::uint64_t head = way.producer.head.load();
   if (head + size - way.consumer.tail.load() > attacker.capacity()) return;
+  if (text != nullptr) {
+    auto* const data = reinterpret_cast<std::uint8_t*>(attacker.page()) + kHeaderSize;
+    std::memcpy(data + attacker.capacity() + (head & (attacker.capacity() - 1)), text, size);
+  }
   way.producer.head.store(head + size);
   way.data_wait.word.fetch_and(~kWaiting);
   if (::send(attacker.fd(), "\a", 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1) ++bells;
+}
+
+// Long enough for the server to be stuck, if it can be.
+void hold() {
+  if (only < 0) {
+    ::usleep(50'000);
+    return;
+  }
+  std::puts("holding");
+  std::fflush(stdout);
+  while (!is_over()) ::usleep(10'000);
 }
 
 // --- the ways ---
@@ -234,6 +250,22 @@ void never_read(Attacker& attacker) {
   ::usleep(20'000);
 }
 
+// Lets the bells that it asks for fill its queue; then asks for an answer that has to go by the
+// kernel. Where this is all it does, it stays like that.
+void drown_in_bells(Attacker& attacker) {
+  if (!move_to_ring(attacker)) return;
+  Direction& in = attacker.page()->direction[0];
+  for (int i = 0; i < 400 && !is_over(); ++i) {
+    in.data_wait.word.fetch_or(kWaiting);
+    in.consumer.tail.store(in.producer.head.load());
+    const std::uint64_t before = in.producer.head.load();
+    ask_by_ring(attacker, 8);
+    for (int k = 0; k < 500 && in.producer.head.load() == before; ++k) ::usleep(10);
+  }
+  ask_by_ring(attacker, 10, "descriptor");
+  hold();
+}
+
 // Dies in the middle of it.
 void be_killed(Attacker& attacker) {
   const pid_t child = ::fork();
@@ -256,7 +288,7 @@ void attack(const Nonce& nonce, std::vector<std::unique_ptr<Attacker>>& silent) 
   const int fd = connect_to(nonce, static_cast<unsigned>(random_number() % 12));
   if (fd < 0) return;
   auto attacker = std::make_unique<Attacker>(fd, Role::client, nonce);
-  switch (random_number() % 10) {
+  switch (only >= 0 ? static_cast<unsigned>(only) : random_number() % 11) {
     case 0:
       // Marks itself and says nothing.
       if (silent.size() >= kMostSilent) silent.erase(silent.begin());
@@ -287,13 +319,17 @@ void attack(const Nonce& nonce, std::vector<std::unique_ptr<Attacker>>& silent) 
     case 9:
       be_killed(*attacker);
       break;
+    case 10:
+      drown_in_bells(*attacker);
+      break;
   }
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 4) return 2;
+  if (argc < 4) return 2;
+  if (argc > 4) only = std::atoi(argv[4]);
   server_path = argv[1];
   end_ns = sys::now_ns() + std::strtoull(argv[2], nullptr, 10) * 1'000'000'000U;
   state = std::strtoull(argv[3], nullptr, 10) * 2 + 1;

@@ -26,7 +26,8 @@
 namespace {
 
 constexpr std::size_t kMostUnsent = 64U << 10U;
-constexpr unsigned kDescriptorEvery = 61;  // of the answers
+constexpr unsigned kDescriptorEvery = 4999;  // of the answers; and those that begin with
+constexpr char kAsksForOne[] = "descriptor";
 
 volatile sig_atomic_t over = 0;
 int attached = -1;
@@ -45,7 +46,9 @@ bool is_untouched() {
 }
 
 ssize_t send_some(int fd, const char* bytes, std::size_t size) {
-  if (__atomic_add_fetch(&answers, 1, __ATOMIC_RELAXED) % kDescriptorEvery != 0) {
+  const bool asked = size >= sizeof kAsksForOne - 1 &&
+                     std::memcmp(bytes, kAsksForOne, sizeof kAsksForOne - 1) == 0;
+  if (__atomic_add_fetch(&answers, 1, __ATOMIC_RELAXED) % kDescriptorEvery != 0 && !asked) {
     return ::send(fd, bytes, size, MSG_NOSIGNAL);
   }
   iovec part{const_cast<char*>(bytes), size};

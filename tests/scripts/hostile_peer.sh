@@ -83,6 +83,21 @@ holds_again() { # holds_again PID WHAT: what it held before, after a moment for 
 
 calm() { "${preloaded[@]}" "$work/hostile_client" "$socket" "$1" "$2"; }
 
+# An attacker that does one thing (a way of hostile_attacker's) and holds on to it: others must not notice.
+hold_up() { # hold_up WAY
+  local attacker i
+  "${as_other[@]}" "$work/hostile_attacker" "$socket" 60 7 "$1" >"$work/attacker.1" 2>&1 &
+  attacker=$!
+  processes+=("$attacker")
+  for ((i = 0; i < 300; ++i)); do
+    ! grep -q holding "$work/attacker.1" || break
+    sleep 0.1
+  done
+  grep -q holding "$work/attacker.1" || fail "the attacker did not get where it wanted"
+  timeout 30 "${preloaded[@]}" "$work/hostile_client" "$socket" 1 5 || fail "a peer that does not read stops others"
+  kill -KILL "$attacker"
+  wait "$attacker" 2>/dev/null || true
+}
 behaved() { # behaved NUMBER: a client of which everything is compared
   exec "${preloaded[@]}" "$work/hostile_client" "$socket" "$attacked" "$((RANDOM + $1))"
 }
@@ -125,6 +140,7 @@ for mode in epoll edge threads; do
   wait_for_socket
   calm 1 7
   before=$(settled "$server")
+  hold_up 10
   attack "$server" behaved
   holds_again "$server" "$before"
   calm 1 9
