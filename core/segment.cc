@@ -80,6 +80,9 @@ Result<NewSegment> create_segment(std::uint64_t capacity, const SegmentOrigin& o
 }
 
 bool read_memfd_start(int fd, void* buffer, std::size_t size, std::uint64_t* file_size) noexcept {
+  // First what no file system is asked for: only those in memory have seals. On FUSE even fstat(2)
+  // waits for an answer of somebody's daemon.
+  if (sys::fcntl(fd, F_GET_SEALS) < 0) return false;
   struct stat info {};
   if (sys::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) return false;
   struct statfs system {};

@@ -3,14 +3,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "core/unique_fd.h"
+#include "tests/core/support/child.h"
 #include "tests/core/support/watchdog.h"
 
 namespace tssx::test {
@@ -289,6 +296,29 @@ TEST_F(Messages, AreToldWhereverTheFileOffsetStands) {
   ASSERT_EQ(::lseek(fd.get(), 13, SEEK_SET), 13);
   EXPECT_EQ(classify(fd.get(), nonce_), Notice::to_ring);
   EXPECT_EQ(::lseek(fd.get(), 0, SEEK_CUR), 13) << "an application's file is left as it was";
+}
+
+// Any call that a file system answers would wait for it: on FUSE that is somebody's program.
+TEST_F(Messages, AskNothingOfTheFileSystemOfAnythingElse) {
+  const UniqueFd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file);
+  Child child([&] {
+    constexpr unsigned kForbidden[] = {SYS_fstat, SYS_fstatfs, SYS_pread64, SYS_newfstatat};
+    std::vector<sock_filter> program{
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
+    for (const unsigned call : kForbidden) {
+      program.push_back(BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1));
+      program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS));
+    }
+    program.push_back(BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW));
+    const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) {
+      ::_exit(3);
+    }
+    ::_exit(classify(file.get(), nonce_) == Notice::foreign ? 0 : 4);
+  });
+  EXPECT_EQ(child.wait(), 0);
 }
 
 }  // namespace
