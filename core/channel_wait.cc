@@ -19,6 +19,11 @@ constexpr std::uint64_t kAliveTicks = 500'000;
 // siglongjmp.
 constexpr std::uint64_t kSleeperNs = 500'000'000;
 
+// Looks at the socket in one go: a peer that sends as fast as this reads must not hold us up.
+constexpr int kMostLooks = 64;
+// Each bell was asked for. One that comes unasked may be a mistake; so many are none.
+constexpr std::uint64_t kMostUnasked = 64U << 10U;
+
 std::uint64_t ticks() noexcept {
 #if defined(__x86_64__)
   return __builtin_ia32_rdtsc();
@@ -83,7 +88,7 @@ bool Channel::look_at_socket(int fd, Notices which) noexcept {
   iovec part{bells, sizeof bells};
   alignas(cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))];
   bells_owed_.store(0, relaxed);
-  for (;;) {
+  for (int looks = 0; looks < kMostLooks; ++looks) {
     // Behind the cut there are data on the socket, not bells.
     if (!receives_from_ring() || side_->receiving.cut.load(relaxed) != 0) return true;
     msghdr message{};
@@ -106,6 +111,7 @@ bool Channel::look_at_socket(int fd, Notices which) noexcept {
     absorb(fd, got, message);
     if (got < static_cast<long>(sizeof bells)) return true;
   }
+  return true;
 }
 
 void Channel::absorb(int fd, long received, const msghdr& message) noexcept {
@@ -125,8 +131,9 @@ void Channel::absorb(int fd, long received, const msghdr& message) noexcept {
   // In the ring nothing but a cut carries a descriptor; without a free number it is truncated.
   const bool cut = found.count != 0 || (message.msg_flags & MSG_CTRUNC) != 0;
   close_all(found);
-  side_->state.bells_heard.fetch_add(static_cast<std::uint64_t>(received) - (cut ? 1U : 0U),
-                                     relaxed);
+  const std::uint64_t bells = static_cast<std::uint64_t>(received) - (cut ? 1U : 0U);
+  const std::uint64_t heard = side_->state.bells_heard.fetch_add(bells, relaxed) + bells;
+  if (heard > side_->state.bells_asked.load(relaxed) + kMostUnasked) mark_broken();
   if (cut) note_cut(fd);
   if (on_bells != nullptr) on_bells(on_bells_context);
 }

@@ -1509,6 +1509,26 @@ TEST_F(HostilePeer, SecondCutToTheRingIsNoData) {
   EXPECT_NE(client_.try_receive(&byte, 1).status, Status::done);
 }
 
+TEST_F(HostilePeer, BellsWithoutEndEndTheConnection) {
+  const std::string bells(60'000, '\a');
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_EQ(::send(server_.fd(), bells.data(), bells.size(), MSG_DONTWAIT | MSG_NOSIGNAL),
+              60'000);
+    client_.look();
+    EXPECT_GT(bytes_in_socket(client_.fd()), 0) << "one look does not wait for their end";
+    while (bytes_in_socket(client_.fd()) != 0) client_.look();
+  }
+  expect_reset(client_);
+}
+
+TEST_F(HostilePeer, BellsTooManyAreHarmless) {
+  const std::string bells(60'000, '\a');
+  ASSERT_EQ(::send(server_.fd(), bells.data(), bells.size(), MSG_DONTWAIT | MSG_NOSIGNAL), 60'000);
+  while (bytes_in_socket(client_.fd()) != 0) client_.look();
+  Pair::ping(server_, client_);
+  Pair::ping(client_, server_);
+}
+
 TEST_F(Channels, CutWithoutAnOfferIsIgnored) {
   ASSERT_EQ(send_token(server_.fd(), TokenKind::to_ring, server_.channel().nonce()), 0);
   ASSERT_EQ(send_token(server_.fd(), TokenKind::to_kernel, server_.channel().nonce()), 0);
