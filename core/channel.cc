@@ -48,6 +48,8 @@ bool Channel::open(const ChannelOrigin& origin) noexcept {
   offer_alone_ = false;
   unread_before_cut_ = false;
   given_up_.store(0, relaxed);
+  notices_in_a_row_ = 0;
+  tail_at_notice_ = 0;
   write_record(side_->record, origin);
   return true;
 }

@@ -308,6 +308,10 @@ class Channel {
   void note_calm(int fd) noexcept;
   void receive_from_ring_now() noexcept;
   bool inspect_truncated(int fd, const msghdr& message, std::size_t received) noexcept;
+  // Messages of ours that came one after the other with nothing of the application's between: an
+  // honest peer sends a few. Called with the receiving lock, or alone.
+  void count_notice(bool alone) noexcept;
+  bool has_too_many_notices() const noexcept { return notices_in_a_row_ > kMostNotices; }
   // What may lie on the socket before a cut to the ring: nothing; nothing, if need be after a
   // moment; anything, because a bell has to ring and can't without.
   enum class Queue { drained, draining, any };
@@ -330,6 +334,7 @@ class Channel {
   bool is_only_shut() const noexcept;
 
   static constexpr std::uint32_t kOldBells = 32;
+  static constexpr std::uint32_t kMostNotices = 64;
 
   Role role_{};
   Nonce nonce_{};
@@ -348,6 +353,8 @@ class Channel {
   bool unread_before_cut_ = false;
   std::atomic<std::uint32_t> given_up_{0};  // sleepers that will not wake any more
   std::uint64_t asked_tail_ = 0;            // when reads were last asked for; sending.lock
+  std::uint32_t notices_in_a_row_ = 0;
+  std::uint64_t tail_at_notice_ = 0;
 };
 
 }  // namespace tssx

@@ -20,6 +20,11 @@ constexpr std::uint64_t kRefusalNs = 200'000;
 // --- the peer leaves ---
 
 void Channel::note_cut(int fd) noexcept {
+  count_notice(true);
+  if (has_too_many_notices()) {
+    mark_broken();
+    return;
+  }
   // The peer published its last head before it sent the cut, and the kernel's queue orders both.
   side_->receiving.final.store(in().producer.head.load(acquire), relaxed);
   side_->receiving.cut.store(1, release);

@@ -66,8 +66,8 @@ Channel::Front Channel::look_at_front(int fd, Notices which) noexcept {
     if (got <= 0) return Front::application;
     Descriptors clones;
     collect(message, &clones);
-    const bool ours =
-        got == 1 && clones.count == 1 && classify(clones.fds[0], nonce_) != Notice::foreign;
+    const bool ours = got == 1 && clones.count == 1 && !has_too_many_notices() &&
+                      classify(clones.fds[0], nonce_) != Notice::foreign;
     close_all(clones);
     if (!ours) return Front::application;
     // What was found lies behind an urgent byte.
@@ -81,7 +81,20 @@ Channel::Front Channel::look_at_front(int fd, Notices which) noexcept {
     if (got != 1) return Front::application;
     bool notice = false;
     inspect(fd, message, 1, Peek::no, &notice);
+    if (!notice) {
+      // The peer has changed what it sent since we peeked at it. Nobody will ask for it any more.
+      Descriptors changed;
+      collect(message, &changed);
+      close_all(changed);
+    }
   }
+}
+
+void Channel::count_notice(bool alone) noexcept {
+  const std::uint64_t tail = side_->receiving.tail.load(relaxed);
+  if (!alone || tail != tail_at_notice_) notices_in_a_row_ = 0;
+  tail_at_notice_ = tail;
+  if (notices_in_a_row_ <= kMostNotices) ++notices_in_a_row_;
 }
 
 // The peer's cut to the ring was read.
@@ -126,7 +139,10 @@ std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek
     Descriptors found;
     collect(message, &found);
     // Our messages carry exactly one descriptor.
-    const Notice kind = found.count == 1 ? classify(found.fds[0], nonce_) : Notice::foreign;
+    // After too many without anything else, a peer just keeps us busy: then they are what the
+    // application makes of them.
+    const Notice kind = found.count == 1 && !has_too_many_notices() ? classify(found.fds[0], nonce_)
+                                                                    : Notice::foreign;
     if (found.count == 0 && peek == Peek::no && (message.msg_flags & MSG_CTRUNC) != 0 &&
         inspect_truncated(fd, message, received)) {
       *notice = true;
@@ -143,6 +159,7 @@ std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek
       --received;
       blank(message, received);
       if (peek == Peek::no) {
+        count_notice(received == 0);
         switch (kind) {
           case Notice::segment:
             accept_offer(fd, found.fds[0]);
@@ -171,7 +188,10 @@ std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek
       note_plain(fd);
     }
   }
-  if (peek == Peek::no) count_received(fd, received);
+  if (peek == Peek::no) {
+    if (received != 0) notices_in_a_row_ = 0;
+    count_received(fd, received);
+  }
   return received;
 }
 

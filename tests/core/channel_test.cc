@@ -1538,6 +1538,35 @@ TEST_F(Channels, CutWithoutAnOfferIsIgnored) {
   EXPECT_FALSE(client_.receives_from_ring());
 }
 
+TEST_F(Channels, CutsWithoutEndAreDataInTheEnd) {
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_EQ(send_token(server_.fd(), TokenKind::to_ring, server_.channel().nonce()), 0) << i;
+  }
+  EXPECT_TRUE(client_.channel().settle(client_.fd())) << "there is something to read";
+  char bytes[256];
+  EXPECT_EQ(client_.try_receive(bytes, sizeof bytes).status, Status::done);
+  for (int i = 0; i < 3; ++i) {
+    // What is left of them.
+    while (client_.try_receive(bytes, sizeof bytes).status == Status::done) {
+    }
+    Pair::ping(server_, client_);
+  }
+}
+
+TEST_F(HostilePeer, CutsBackAndForthEndTheConnection) {
+  for (int i = 0; i < 100; ++i) {
+    const TokenKind kind = i % 2 == 0 ? TokenKind::to_kernel : TokenKind::to_ring;
+    ASSERT_EQ(send_token(server_.fd(), kind, server_.channel().nonce()), 0) << i;
+  }
+  in(client_).producer.mode.store(static_cast<std::uint32_t>(Mode::kernel));
+  char byte = 0;
+  for (int i = 0; i < 3; ++i) {
+    const Status got = client_.try_receive(&byte, 1).status;
+    if (got != Status::would_block) return;  // it is told something
+  }
+  ADD_FAILURE() << "all of it was taken in one call";
+}
+
 // --- a handler that interrupts its own thread ---
 
 TEST_F(EstablishedChannels, NestedReceiveTakesBytesAndTheOuterPublishes) {
