@@ -121,7 +121,7 @@ void ask_by_ring(Attacker& attacker, std::size_t size, const char* text = nullpt
     std::memcpy(data + attacker.capacity() + (head & (attacker.capacity() - 1)), text, size);
   }
   way.producer.head.store(head + size);
-  way.data_wait.word.fetch_and(~kWaiting);
+  if ((way.data_wait.word.fetch_and(~kWaiting) & kWaiting) == 0) return;
   if (::send(attacker.fd(), "\a", 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1) ++bells;
 }
 
@@ -266,6 +266,28 @@ void drown_in_bells(Attacker& attacker) {
   hold();
 }
 
+// Says that something has come, or is about to, which then never does.
+void announce_nothing(Attacker& attacker) {
+  if (!move_to_ring(attacker)) return;
+  Direction& in = attacker.page()->direction[0];
+  Direction& out = attacker.page()->direction[1];
+  // So fast that waiting without sleep has paid.
+  for (int i = 0; i < 2000 && !is_over(); ++i) {
+    const std::uint64_t before = in.producer.head.load();
+    in.consumer.tail.store(before);
+    ask_by_ring(attacker, 1);
+    for (int k = 0; k < 20'000 && in.producer.head.load() == before; ++k) __builtin_ia32_pause();
+    attacker.listen();
+  }
+  if (random_number() % 2 == 0) {
+    out.producer.flags.store(kGone);
+  } else {
+    out.producer.mode.store(0);
+  }
+  ask_by_ring(attacker, 1);
+  hold();
+}
+
 // Dies in the middle of it.
 void be_killed(Attacker& attacker) {
   const pid_t child = ::fork();
@@ -288,7 +310,7 @@ void attack(const Nonce& nonce, std::vector<std::unique_ptr<Attacker>>& silent) 
   const int fd = connect_to(nonce, static_cast<unsigned>(random_number() % 12));
   if (fd < 0) return;
   auto attacker = std::make_unique<Attacker>(fd, Role::client, nonce);
-  switch (only >= 0 ? static_cast<unsigned>(only) : random_number() % 11) {
+  switch (only >= 0 ? static_cast<unsigned>(only) : random_number() % 12) {
     case 0:
       // Marks itself and says nothing.
       if (silent.size() >= kMostSilent) silent.erase(silent.begin());
@@ -321,6 +343,9 @@ void attack(const Nonce& nonce, std::vector<std::unique_ptr<Attacker>>& silent) 
       break;
     case 10:
       drown_in_bells(*attacker);
+      break;
+    case 11:
+      announce_nothing(*attacker);
       break;
   }
 }
