@@ -118,6 +118,12 @@ bool Channel::make_offer(int fd) noexcept {
   SideLine& line = view.page->side[static_cast<std::size_t>(role_)];
   line.pid.store(process_id(), relaxed);
   line.holders.store(1, relaxed);
+  // Asked again, as late as can be: a client that left since then finds one byte too many.
+  if (!is_present(nonce_)) {
+    unmap_segment(view);
+    note_retired(fd);
+    return false;
+  }
   if (send_with_descriptor(fd, made.value().fd.get()) != 0) {
     unmap_segment(view);
     postpone(Reason::no_queue);  // the peer is gone, or has no room: not now
