@@ -4,7 +4,7 @@
 // Its parts: channel.cc (set-up and end, processes), channel_hold.cc (processes that are gone),
 // channel_rendezvous.cc (the way to the ring), channel_notices.cc (our messages among the bytes),
 // channel_ring.cc (bytes), channel_wait.cc (bells and sleepers), channel_leave.cc (the way back),
-// channel_state.cc (answers to questions).
+// channel_end.cc (where a ring ends), channel_state.cc (answers to questions).
 //
 // A Channel never blocks. Its calls try once and say what happened; whoever wants to wait arms it,
 // sleeps on the control socket, and tries again:
@@ -285,7 +285,15 @@ class Channel {
   void note_retired(int fd) noexcept;
   bool readable_bytes(std::uint64_t tail, std::uint64_t* available) noexcept;
   Outcome at_end_of_ring(int fd) noexcept;
-  void publish_tail(int fd, std::uint64_t tail, std::uint64_t head) noexcept;
+  // Tells the producer that what lies before `tail` was read. Returns `tail`, or where the ring has
+  // ended before it (commit()).
+  std::uint64_t publish_tail(int fd, std::uint64_t tail, std::uint64_t head) noexcept;
+  std::uint64_t answer_producer(int fd, std::uint64_t tail) noexcept;
+  std::uint64_t commit(std::uint64_t tail) noexcept;
+  std::uint64_t commit_nested(std::uint64_t start, std::uint64_t tail) noexcept;
+  Outcome lost(int fd, std::uint64_t start, std::uint64_t end) noexcept;
+  bool await_cut(int fd) noexcept;
+  bool ended_before(std::uint64_t tail) noexcept;
   bool publish_head(int fd, std::uint64_t head) noexcept;
   void ring_for_data(int fd) noexcept;
   void ring_for_space(int fd) noexcept;
@@ -298,9 +306,16 @@ class Channel {
   bool shutdown_both(int fd) noexcept;
   void refuse(int fd) noexcept;
   void resend_by_kernel(int fd) noexcept;
+  bool send_again(int fd, std::uint64_t position, std::uint64_t head) noexcept;
+  std::uint64_t unread_in_ring() const noexcept;
+  bool end_ring(std::uint64_t most, std::uint64_t* end) noexcept;
+  void go_on_with_ring() noexcept;
+  bool begin_ring_again() noexcept;
+  void freeze_end(int fd) noexcept;
+  bool call_peer() noexcept;
   // For as long as it takes, or for good?
   enum class Leave { aside, for_good };
-  void finish_leaving(int fd, Leave how) noexcept;
+  void finish_leaving(int fd, Leave how, std::uint64_t end) noexcept;
   void finish_cut(int fd) noexcept;
   void accept_offer(int fd, int segment) noexcept;
   bool make_offer(int fd) noexcept;
@@ -351,6 +366,7 @@ class Channel {
   std::uint32_t writes_since_look_ = 0;
   bool offer_alone_ = false;  // the offer is the only thing the client may leave unread
   bool unread_before_cut_ = false;
+  std::uint32_t losses_ = 0;                // of what was read, see await_cut(); receiving.lock
   std::atomic<std::uint32_t> given_up_{0};  // sleepers that will not wake any more
   std::uint64_t asked_tail_ = 0;            // when reads were last asked for; sending.lock
   std::uint32_t notices_in_a_row_ = 0;

@@ -1,10 +1,10 @@
 #include "core/channel.h"
 
 #include <errno.h>
-#include <poll.h>
 
 #include "core/channel_detail.h"
 #include "core/presence.h"
+#include "core/send_room.h"
 
 namespace tssx {
 
@@ -14,6 +14,9 @@ namespace {
 
 constexpr std::uint64_t kFarewellNs = 50'000'000;
 constexpr std::uint64_t kRefusalNs = 200'000;
+// Who leaves for good waits a second, if need be, until what is unread finds room on the socket.
+constexpr long kNapNs = 1'000'000;
+constexpr int kMostNaps = 1'000;
 
 }  // namespace
 
@@ -25,8 +28,9 @@ void Channel::note_cut(int fd) noexcept {
     mark_broken();
     return;
   }
-  // The peer published its last head before it sent the cut, and the kernel's queue orders both.
-  side_->receiving.final.store(in().producer.head.load(acquire), relaxed);
+  // The peer decided where the ring ends before it sent the cut, and the kernel's queue orders
+  // both.
+  side_->receiving.final.store(end_position(in().consumer.end.load(acquire)), relaxed);
   side_->receiving.cut.store(1, release);
   if (side_->receiving.final.load(relaxed) == side_->receiving.tail.load(relaxed)) finish_cut(fd);
   answer_freeze(fd);
@@ -50,7 +54,10 @@ void Channel::finish_cut(int fd) noexcept {
   // The peer's next bytes would come by the kernel, which has to refuse them.
   if (side_->receiving.shut.load(relaxed) != 0) sys::call(SYS_shutdown, fd, SHUT_RD);
   side_->receiving.mode.store(word_of(Mode::kernel), release);
-  in().consumer.mode.store(word_of(Mode::kernel), relaxed);
+  in().consumer.mode.store(word_of(Mode::kernel), release);
+  // What the peer sent again we will not read from the ring: who waits there for room asks the
+  // socket now.
+  if ((in().space_wait.word.load(relaxed) & kWaiting) != 0) ring_for_space(fd);
   // Our own direction follows with our next send, which sees kWantKernel.
   note_plain(fd);
 }
@@ -82,7 +89,30 @@ bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
     out().producer.head.exchange(head, seq_cst);
     publishing_ = 0;
   }
-  if ((out().data_wait.word.load(acquire) & kFrozen) != 0) {
+  const std::uint32_t word = out().data_wait.word.load(acquire);
+  if ((word & kFrozen) != 0) {
+    resend_by_kernel(fd);
+    return true;
+  }
+  // What the peer has not read goes again by the socket, behind the cut: it may leave the ring
+  // itself before it reads on. Who shut his end for reading can't get it there. In a move for a
+  // while it has to be quick.
+  const SideLine& peer = view_.page->side[1 - static_cast<std::size_t>(role_)];
+  const bool again =
+      (word & kShut) == 0 && (how == Leave::for_good || peer.fenced.load(relaxed) != 0);
+  const SendRoom room(fd, again ? unread_in_ring() : 0);
+  std::uint64_t most = again ? unread_in_ring() : 0;
+  for (int naps = 0; most != 0 && room.fits() < most; most = unread_in_ring()) {
+    if (how == Leave::aside || ++naps > kMostNaps) {
+      most = room.fits();
+      break;
+    }
+    const timespec nap{0, kNapNs};
+    sys::poll(nullptr, 0, &nap);
+  }
+  const std::uint64_t head = sending.head.load(relaxed);
+  std::uint64_t end = head;
+  if (!end_ring(most, &end)) {
     resend_by_kernel(fd);
     return true;
   }
@@ -94,53 +124,74 @@ bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
   // Without a token any open descriptor marks the cut: in the ring nothing else carries one.
   if (failed != 0 && failed != -EAGAIN) failed = send_with_descriptor(fd, fd);
   // Data must not follow a cut that was not sent; a peer that is gone reads neither.
-  if (failed != 0 && failed != -EPIPE && failed != -ECONNRESET) return false;
+  if (failed != 0 && failed != -EPIPE && failed != -ECONNRESET) {
+    go_on_with_ring();
+    return false;
+  }
   sending.bytes_at_cut = sending.kernel_bytes;
-  finish_leaving(fd, how);
+  if (end != head && (failed != 0 || !send_again(fd, end, head))) {
+    end = head;  // the peer is gone, and what it left unread is in the ring
+  } else if (end != head) {
+    sending.kernel_bytes += head - end;
+    // Last: a reader that waits for what it may no longer take from the ring finds it now. release:
+    // after the mode, by which it knows that this is no end.
+    out().producer.head.store(end, release);
+  }
+  finish_leaving(fd, how, end);
   return true;
 }
 
 // The consumer's tail is final (kFrozen): what lies behind it goes by the socket, which from now on
 // carries nothing but data. Called with the sending lock held.
 void Channel::resend_by_kernel(int fd) noexcept {
-  auto& sending = side_->sending;
-  std::uint64_t position = out().consumer.tail.load(acquire);
-  const std::uint64_t head = sending.head.load(relaxed);
-  if (head - position > view_.capacity) position = head;  // nonsense: nothing can be told
-  if (position != head) {
-    // Room for all of it at once, whatever the socket was set to.
-    int before = option_of(fd, SO_SNDBUF, 0);
-    const int room = static_cast<int>(view_.capacity) * 2;
-    sys::call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, sys::word(&room), sizeof room);
-    while (position != head) {
-      const std::uint64_t offset = position & (view_.capacity - 1);
-      const std::uint64_t size = std::min(head - position, view_.capacity - offset);
-      const long sent = sys::send(fd, out_data() + offset, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-      if (sent > 0) {
-        position += static_cast<std::uint64_t>(sent);
-      } else if (sent == -EAGAIN) {
-        // The new reader has a full queue before it. That can't last long unless it is hostile.
-        pollfd space{fd, POLLOUT, 0};
-        const timespec patience{1, 0};
-        if (sys::poll(&space, 1, &patience) == 0) {
-          mark_broken();
-          break;
-        }
-      } else if (sent != -EINTR) {
-        break;  // it is gone
-      }
-    }
-    before /= 2;  // the kernel doubles what it is given (socket(7))
-    sys::call(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDBUF, sys::word(&before), sizeof before);
+  // A handler that leaves must not find it half done.
+  const SignalsBlocked blocked;
+  if (!sends_to_ring()) return;
+  const std::uint64_t head = side_->sending.head.load(relaxed);
+  std::uint64_t unread = unread_in_ring();
+  // A handler's freeze may be beyond what the read that it interrupted has published.
+  const std::uint64_t word = out().consumer.end.load(acquire);
+  if ((word & kEndFrozen) != 0) unread = std::min(unread, head - end_position(word));
+  {
+    const SendRoom room(fd, unread);
+    send_again(fd, head - unread, head);
   }
   in().data_wait.word.fetch_or(kWantKernel, seq_cst);
   out().producer.mode.store(word_of(Mode::kernel), relaxed);
-  finish_leaving(fd, Leave::for_good);
+  finish_leaving(fd, Leave::for_good, head);
+}
+
+// By the socket, what lies in the ring there. False if it did not all go. Nothing must follow a
+// hole in the stream: then the connection has ended.
+bool Channel::send_again(int fd, std::uint64_t position, std::uint64_t head) noexcept {
+  int naps = 0;
+  while (position != head) {
+    const std::uint64_t offset = position & (view_.capacity - 1);
+    const std::uint64_t size = std::min(head - position, view_.capacity - offset);
+    const long sent = sys::send(fd, out_data() + offset, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent > 0) {
+      position += static_cast<std::uint64_t>(sent);
+      naps = 0;
+    } else if (sent == -EPIPE || sent == -ECONNRESET) {
+      return false;  // it is gone
+    } else if (++naps > kMostNaps) {
+      mark_broken();
+      sys::call(SYS_shutdown, fd, SHUT_RDWR);
+      return false;
+    } else {
+      // The new reader has a full queue before it, or memory is short. That can't last long unless
+      // it is hostile.
+      const timespec nap{0, kNapNs};
+      sys::poll(nullptr, 0, &nap);
+    }
+  }
+  return true;
 }
 
 // This direction runs by the kernel from here on; an end that was told in the ring is told there.
-void Channel::finish_leaving(int fd, Leave how) noexcept {
+void Channel::finish_leaving(int fd, Leave how, std::uint64_t end) noexcept {
   auto& sending = side_->sending;
+  sending.final.store(end, relaxed);
   sending.left.store(1, relaxed);
   sending.calm = 0;
   sending.mode.store(word_of(Mode::kernel), release);
@@ -174,8 +225,9 @@ void Channel::freeze(int fd) noexcept {
   LockScope reading(receiving.lock, false);
   LockScope writing(side_->sending.lock, false);
   if (phase() == Phase::offered) withdraw();
-  if (view_.page == nullptr ||
-      (phase() != Phase::established && !receives_from_ring() && !sends_to_ring())) {
+  // Where our direction was in the ring, the peer's messages may lie unread (is_retired()).
+  if (view_.page == nullptr || (phase() != Phase::established && !receives_from_ring() &&
+                                !sends_to_ring() && side_->sending.left.load(relaxed) == 0)) {
     refuse(fd);
     return;
   }
@@ -210,6 +262,7 @@ void Channel::freeze(int fd) noexcept {
     }
     sys::sched_yield();
   }
+  freeze_end(fd);
   in().data_wait.word.fetch_or(kWantKernel | kFrozen, seq_cst);
 }
 
@@ -230,7 +283,7 @@ void Channel::leave_for_good(int fd) noexcept {
   const std::uint64_t deadline = sys::now_ns() + kFarewellNs;
   if (sends_to_ring()) {
     while (!leave_ring_locked(fd, Leave::for_good) && sys::now_ns() < deadline) sys::sched_yield();
-  } else if (resend) {
+  } else if (resend && call_peer()) {
     send_token(fd, TokenKind::to_kernel, nonce_);
   }
   // An end that was told in the ring: the peer need not do anything more, by which it would tell it

@@ -174,6 +174,7 @@ std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek
             break;
           case Notice::to_kernel:
             // Its direction is here already: what it says is that it reads the socket from now on.
+            receiving.called.store(1, relaxed);
             answer_freeze(fd);
             break;
           case Notice::foreign:

@@ -8,6 +8,7 @@
 #include "core/channel_detail.h"
 #include "core/fork_gate.h"
 #include "core/presence.h"
+#include "core/remote_fence.h"
 
 namespace tssx {
 
@@ -118,6 +119,7 @@ bool Channel::make_offer(int fd) noexcept {
   SideLine& line = view.page->side[static_cast<std::size_t>(role_)];
   line.pid.store(process_id(), relaxed);
   line.holders.store(1, relaxed);
+  line.fenced.store(take_part_in_fences() ? 1 : 0, relaxed);
   // Asked again, as late as can be: a client that left since then finds one byte too many.
   if (!is_present(nonce_)) {
     unmap_segment(view);
@@ -182,6 +184,7 @@ void Channel::accept_offer(int fd, int segment) noexcept {
   SideLine& line = page->side[static_cast<std::size_t>(role_)];
   line.pid.store(process_id(), relaxed);
   line.holders.store(1, relaxed);
+  line.fenced.store(take_part_in_fences() ? 1 : 0, relaxed);
   auto none = static_cast<std::uint32_t>(Answer::none);
   // release: what we wrote into the page; against the server's none -> withdrawn.
   if (!page->answer.answer.compare_exchange_strong(
@@ -219,7 +222,7 @@ bool Channel::cut_to_ring(int fd, Queue queue) noexcept {
   // seq_cst, then a look: against a consumer that freezes, and then looks whether a cut is coming
   // (leave_for_good()). One of the two sees the other.
   out().producer.mode.store(word_of(Mode::ring), seq_cst);
-  if ((out().data_wait.word.load(seq_cst) & kAway) != 0 ||
+  if ((out().data_wait.word.load(seq_cst) & kAway) != 0 || !begin_ring_again() ||
       send_token(fd, TokenKind::to_ring, nonce_) != 0) {
     out().producer.mode.store(word_of(Mode::kernel), seq_cst);
     return false;
@@ -282,7 +285,9 @@ void Channel::note_calm(int fd) noexcept {
   }
   if (++sending.calm < kReturnAfterCalls << std::min(sending.returns, kMaxReturnDoublings)) return;
   // What we wrote to the ring last must have been read: a reset is told by it (is_own_reset()).
-  if (out().consumer.tail.load(acquire) != sending.head.load(relaxed) ||
+  // And our cut was: acquire, pairs with finish_cut().
+  if (out().consumer.mode.load(acquire) == word_of(Mode::ring) ||
+      out().consumer.tail.load(acquire) != sending.final.load(relaxed) ||
       sending.fin.load(relaxed) != 0 || receiving.shut.load(relaxed) != 0 ||
       side_->handovers.load(relaxed) != 0) {
     return;

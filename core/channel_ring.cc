@@ -25,8 +25,8 @@ bool Channel::readable_bytes(std::uint64_t tail, std::uint64_t* available) noexc
   const std::uint64_t head = in().producer.head.load(acquire);
   *available = head - tail;
   if (*available <= view_.capacity) return true;
-  mark_broken();
-  return false;
+  *available = 0;
+  return ended_before(tail);
 }
 
 Outcome Channel::at_end_of_ring(int fd) noexcept {
@@ -72,25 +72,33 @@ bool Channel::look_for_end(int fd, bool is_told) noexcept {
   return due_for_hang_up_check(is_told) && ask_for_end(fd);
 }
 
-void Channel::publish_tail(int fd, std::uint64_t tail, std::uint64_t head) noexcept {
+std::uint64_t Channel::publish_tail(int fd, std::uint64_t tail, std::uint64_t head) noexcept {
   ConsumerLine& line = in().consumer;
   // A producer sleeps only if it saw more than half of the ring in use, and it saw at least the
   // tail that was last published with a fence. So unless that much has been in use since, nobody
   // sleeps, and neither the fence nor the look at the producer's line is needed.
-  bool tell = false;
   if (head - side_->receiving.fenced_tail <= view_.capacity / 2) {
     line.tail.store(tail, release);  // pairs with the acquire in send() and arm_space()
     // In program order, though without a fence: who asks looks a second time, long after any store
-    // has become visible.
+    // has become visible, or makes a fence for both (end_ring()).
     std::atomic_signal_fence(seq_cst);
-    tell = in().producer.tell_reads.load(relaxed) != 0;
-    if (!tell) return;
+    if (in().producer.asks.load(relaxed) == 0) return tail;
   }
   line.tail.exchange(tail, seq_cst);  // full fence; pairs with the one in arm_space()
   side_->receiving.fenced_tail = tail;
-  if ((tell || head - tail <= view_.capacity / 2) && in().space_wait.word.load(seq_cst) != 0) {
-    ring_for_space(fd);
+  if (in().producer.asks.load(relaxed) != 0 ||
+      (head - tail <= view_.capacity / 2 && in().space_wait.word.load(seq_cst) != 0)) {
+    return answer_producer(fd, tail);
   }
+  return tail;
+}
+
+// The producer sleeps, or is about to end the ring: see commit().
+std::uint64_t Channel::answer_producer(int fd, std::uint64_t tail) noexcept {
+  const std::uint64_t read =
+      (in().producer.asks.load(relaxed) & kEnding) != 0 ? commit(tail) : tail;
+  if (in().space_wait.word.load(seq_cst) != 0) ring_for_space(fd);
+  return read;
 }
 
 Outcome Channel::receive(int fd, const iovec* parts, std::size_t count, Peek peek) noexcept {
@@ -108,8 +116,9 @@ Outcome Channel::receive(int fd, const iovec* parts, std::size_t count, Peek pee
     if (available == 0) {
       // A handler took bytes while its own thread held the lock for another purpose, or a reader
       // died between claim and publication: the producer has yet to learn of the space.
-      if (lock.hold() != Hold::nested && in().consumer.tail.load(relaxed) != start) {
-        publish_tail(fd, start, start);
+      if (lock.hold() != Hold::nested && in().consumer.tail.load(relaxed) != start &&
+          publish_tail(fd, start, start) != start) {
+        continue;  // nor was what the dead reader had claimed ever read
       }
       if (receiving.cut.load(relaxed) != 0) {
         finish_cut(fd);
@@ -140,10 +149,18 @@ Outcome Channel::receive(int fd, const iovec* parts, std::size_t count, Peek pee
       }
       position += size;
       std::atomic_signal_fence(seq_cst);
-      if (peek == Peek::yes || lock.hold() == Hold::nested) continue;
+      if (peek == Peek::yes) continue;
+      if (lock.hold() == Hold::nested) {
+        if (const std::uint64_t read = commit_nested(start, position); read != position) {
+          return lost(fd, start, read);
+        }
+        continue;
+      }
       const std::uint64_t claimed = receiving.tail.load(relaxed);
-      publish_tail(fd, claimed, std::max(head, claimed));
-      if (claimed != position) break;  // a handler took the bytes that follow
+      const std::uint64_t read = publish_tail(fd, claimed, std::max(head, claimed));
+      if (read == position) continue;
+      if (read - position <= view_.capacity) break;  // a handler took the bytes that follow
+      return lost(fd, start, read);
     }
     if (peek == Peek::no && lock.hold() != Hold::nested) {
       bump(in().consumer.messages);

@@ -22,7 +22,7 @@ bool Channel::peer_took_everything() const noexcept {
     // What we wrote before we left may still lie in the ring, unless it was sent again.
     return side_->sending.left.load(relaxed) == 0 ||
            (out().data_wait.word.load(relaxed) & kFrozen) != 0 ||
-           out().consumer.tail.load(acquire) == side_->sending.head.load(relaxed);
+           out().consumer.tail.load(acquire) == side_->sending.final.load(relaxed);
   }
   if (out().consumer.mode.load(relaxed) != word_of(Mode::ring) && unread_before_cut_) return false;
   return out().consumer.tail.load(acquire) == side_->sending.head.load(relaxed);
@@ -154,8 +154,11 @@ std::uint64_t Channel::bytes_waiting(int fd) noexcept {
 }
 
 std::uint64_t Channel::bytes_to_read() const noexcept {
-  const std::uint64_t available =
-      in().producer.head.load(acquire) - side_->receiving.tail.load(relaxed);
+  // Behind the end the same bytes are on the socket.
+  const std::uint64_t end = side_->receiving.cut.load(acquire) != 0
+                                ? side_->receiving.final.load(relaxed)
+                                : in().producer.head.load(acquire);
+  const std::uint64_t available = end - side_->receiving.tail.load(relaxed);
   return available <= view_.capacity ? available : 0;
 }
 
@@ -165,7 +168,10 @@ std::uint64_t Channel::bytes_unread() const noexcept {
       (side_->state.hung_up.load(relaxed) != 0 && !is_only_shut())) {
     return 0;
   }
-  const std::uint64_t used = side_->sending.head.load(relaxed) - out().consumer.tail.load(acquire);
+  const auto& sending = side_->sending;
+  const std::uint64_t end =
+      sends_to_ring() ? sending.head.load(relaxed) : sending.final.load(relaxed);
+  const std::uint64_t used = end - out().consumer.tail.load(acquire);
   return used <= view_.capacity ? used : 0;
 }
 

@@ -228,17 +228,17 @@ void Channel::ask_for_reads() noexcept {
     LockScope lock(side_->sending.lock, is_exclusive());
     if (!sends_to_ring()) return;
     asked_tail_ = out().consumer.tail.load(relaxed);
-    out().producer.tell_reads.store(1, seq_cst);
+    out().producer.asks.fetch_or(kTellReads, seq_cst);
   }
   announce(false, true);
 }
 
 void Channel::forget_reads() noexcept {
-  if (out().producer.tell_reads.load(relaxed) == 0) return;
+  if ((out().producer.asks.load(relaxed) & kTellReads) == 0) return;
   // Under the lock: somebody else may ask at this moment, and has not been told yet.
   LockScope lock(side_->sending.lock, is_exclusive());
   if (out().consumer.tail.load(relaxed) != asked_tail_) {
-    out().producer.tell_reads.store(0, relaxed);
+    out().producer.asks.fetch_and(~kTellReads, relaxed);
   }
 }
 

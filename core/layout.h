@@ -15,9 +15,10 @@
 //
 // Invariants:
 //  1. The layout depends on no compiler flag: fixed-width members, kCacheLine of our own.
-//  2. head and tail only grow; byte p of a stream lies at data[p & (capacity - 1)].
+//  2. head and tail only grow, but where the ring ends before them (kEndCut); byte p of a stream
+//     lies at data[p & (capacity - 1)].
 //  3. Every word has exactly one writing side, except the kWaiting bits, which the sleeper sets
-//     and either side clears.
+//     and either side clears, and ConsumerLine::end, which changes by compare-and-swap alone.
 //  4. Nothing here is trusted by the side that did not write it: no pointer, no lock.
 //
 // Thread safety: the atomics; who pairs with whom is said at each member.
@@ -31,7 +32,7 @@ namespace tssx {
 
 inline constexpr std::uint64_t kSegmentMagic = 0x31474553'58535354ULL;  // "TSSXSEG1"
 inline constexpr std::uint64_t kTokenMagic = 0x314b4f54'58535354ULL;    // "TSSXTOK1"
-inline constexpr std::uint32_t kProtocolVersion = 1;
+inline constexpr std::uint32_t kProtocolVersion = 2;
 
 // Two adjacent lines are fetched together on current x86, so "a cache line apart" is 128 bytes.
 inline constexpr std::size_t kCacheLine = 128;
@@ -79,6 +80,9 @@ struct alignas(kCacheLine) AnswerLine {
 struct alignas(kCacheLine) SideLine {
   std::atomic<std::uint32_t> pid;      // process that used the endpoint last
   std::atomic<std::uint32_t> holders;  // copy of the side state's reference count
+  // 1: these processes take part in cheap fences (core/remote_fence.h). A wrong value harms but the
+  // side that says it.
+  std::atomic<std::uint32_t> fenced;
 };
 
 // ProducerLine::flags
@@ -96,14 +100,32 @@ inline constexpr std::uint32_t kFrozen =
 inline constexpr std::uint32_t kShut = 8;         // shutdown(SHUT_RD): writes get EPIPE
 inline constexpr std::uint32_t kReaderGone = 16;  // last holder closed: a hint
 
+// ProducerLine::asks, where the consumer looks after each new tail
+// A sleeper needs a bell with whatever is read, not only when half of the ring becomes free.
+inline constexpr std::uint32_t kTellReads = 1;
+// The ring is about to end, maybe before what was read now: see ConsumerLine::end.
+inline constexpr std::uint32_t kEnding = 2;
+
+// Bits of ConsumerLine::end, below its position
+inline constexpr std::uint64_t kEndCut = 1;     // the producer's cut to the kernel is coming
+inline constexpr std::uint64_t kEndFrozen = 2;  // the consumer froze: no cut is to come any more
+// A to_kernel message is coming in a direction that is the kernel's already (leave_for_good()).
+inline constexpr std::uint64_t kEndCalled = 4;
+inline constexpr unsigned kEndShift = 3;
+
+constexpr std::uint64_t end_word(std::uint64_t position, std::uint64_t bits) noexcept {
+  return position << kEndShift | bits;
+}
+constexpr std::uint64_t end_position(std::uint64_t word) noexcept { return word >> kEndShift; }
+inline constexpr std::uint64_t kEndBits = kEndCut | kEndFrozen | kEndCalled;
+
 struct alignas(kCacheLine) ProducerLine {
   std::atomic<std::uint64_t> head;   // release: publishes bytes; pairs with the consumer's acquire
   std::atomic<std::uint32_t> flags;  // kFin, kGone, kStays; release, after the last head
   std::atomic<std::uint32_t> mode;   // Mode, as the producer sees it (for tssx-stat)
   std::atomic<std::uint32_t> cpu;    // where the producer last ran; a hint for spinning
-  // 1: a sleeper needs a bell with whatever is read, not only when half of the ring becomes free.
-  // Here and not among the waiting bits, as the consumer has this line anyway.
-  std::atomic<std::uint32_t> tell_reads;
+  // kTellReads, kEnding. Here and not among the waiting bits, as the consumer has this line anyway.
+  std::atomic<std::uint32_t> asks;
   std::atomic<std::uint64_t> messages;  // write calls that moved bytes
   std::atomic<std::uint64_t> bells;     // doorbells rung for data
   std::atomic<std::uint64_t> sleeps;    // times a producer slept for space
@@ -116,6 +138,13 @@ struct alignas(kCacheLine) ConsumerLine {
   std::atomic<std::uint64_t> messages;  // read calls that moved bytes
   std::atomic<std::uint64_t> bells;     // doorbells rung for space
   std::atomic<std::uint64_t> sleeps;    // times a consumer slept for data
+  // Where the ring ends, if a bit says so: the consumer reads up to there, and the producer sends
+  // what lies behind it by the kernel. Until then the last position that the consumer has read up
+  // to while the producer had set kEnding. Both sides decide by compare-and-swap (channel_end.cc).
+  std::atomic<std::uint64_t> end;
+  // Bytes before it were read, though `tail` does not say so yet: by a handler that interrupted a
+  // read. Written only then, with a full fence.
+  std::atomic<std::uint64_t> claim;
 };
 
 struct alignas(kCacheLine) WaitLine {

@@ -11,8 +11,8 @@
 namespace tssx {
 namespace {
 
-constexpr char kMarkPrefix[] = "tssx/1/";
-static_assert(kProtocolVersion == 1, "the mark's prefix names the version");
+constexpr char kMarkPrefix[] = "tssx/2/";
+static_assert(kProtocolVersion == 2, "the mark's prefix names the version");
 constexpr std::size_t kPrefixLength = sizeof kMarkPrefix - 1;
 constexpr std::size_t kMarkLength = 1 + kPrefixLength + 2 * kNonceSize;
 

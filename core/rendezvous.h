@@ -29,7 +29,7 @@ namespace tssx {
 
 // --- the mark ---
 
-// "\0tssx/1/" and the nonce in hexadecimal.
+// "\0tssx/2/" and the nonce in hexadecimal.
 inline constexpr char kMarkFamily[] = "tssx/";  // of every protocol version, after the NUL
 
 // A nonce that no other connection has, with the identity of this process's presence (presence.h).

@@ -37,19 +37,21 @@ struct Side {
 
   struct alignas(kCacheLine) {
     RobustLock lock;
-    std::atomic<std::uint64_t> tail;   // claimed; the page's tail follows when the copy is done
-    std::atomic<std::uint64_t> final;  // where the ring ends, once `cut`
-    std::atomic<std::uint32_t> mode;   // Mode
-    std::atomic<std::uint32_t> cut;    // 1: the peer's to_kernel message was read
-    std::atomic<std::uint32_t> shut;   // 1: shutdown(SHUT_RD)
-    std::uint64_t fenced_tail;         // see Channel::publish_tail
-    std::uint64_t kernel_bytes;        // received by the kernel so far
-    std::uint64_t left_since;          // see Channel::leaves_to_sleepers; 0: nothing is left
+    std::atomic<std::uint64_t> tail;    // claimed; the page's tail follows when the copy is done
+    std::atomic<std::uint64_t> final;   // where the ring ends, once `cut`
+    std::atomic<std::uint32_t> mode;    // Mode
+    std::atomic<std::uint32_t> cut;     // 1: the peer's to_kernel message was read
+    std::atomic<std::uint32_t> shut;    // 1: shutdown(SHUT_RD)
+    std::atomic<std::uint32_t> called;  // 1: a to_kernel message came that cut nothing
+    std::uint64_t fenced_tail;          // see Channel::publish_tail
+    std::uint64_t kernel_bytes;         // received by the kernel so far
+    std::uint64_t left_since;           // see Channel::leaves_to_sleepers; 0: nothing is left
   } receiving;
 
   struct alignas(kCacheLine) {
     RobustLock lock;
     std::atomic<std::uint64_t> head;
+    std::atomic<std::uint64_t> final;           // where the ring ended, once `left`
     std::atomic<std::uint32_t> mode;            // Mode
     std::atomic<std::uint32_t> fin;             // 1: shutdown(SHUT_WR)
     std::atomic<std::uint32_t> left;            // 1: was in the ring and went back

@@ -8,6 +8,7 @@
 
 #include "core/fork_gate.h"
 #include "core/presence.h"
+#include "core/remote_fence.h"
 #include "core/side.h"
 #include "core/sys.h"
 #include "shim/call_signal.h"
@@ -112,6 +113,7 @@ bool take_part() noexcept {
     return false;
   }
   prepare_unwinder();
+  take_part_in_fences();  // now, while there is one thread
   pthread_atfork(
       before_fork, [] { after_fork_in_parent(true); }, after_fork_in_child);
   if (config.traps_raw_calls() && !catch_raw_calls()) {

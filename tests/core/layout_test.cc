@@ -43,6 +43,7 @@ TEST(Layout, DirectionIsPinned) {
   EXPECT_EQ(offsetof(ProducerLine, flags), 8U);
   EXPECT_EQ(offsetof(ProducerLine, mode), 12U);
   EXPECT_EQ(offsetof(ProducerLine, cpu), 16U);
+  EXPECT_EQ(offsetof(ProducerLine, asks), 20U);
   EXPECT_EQ(offsetof(ProducerLine, messages), 24U);
   EXPECT_EQ(offsetof(ProducerLine, bells), 32U);
   EXPECT_EQ(offsetof(ProducerLine, sleeps), 40U);
@@ -53,9 +54,12 @@ TEST(Layout, DirectionIsPinned) {
   EXPECT_EQ(offsetof(ConsumerLine, messages), 16U);
   EXPECT_EQ(offsetof(ConsumerLine, bells), 24U);
   EXPECT_EQ(offsetof(ConsumerLine, sleeps), 32U);
+  EXPECT_EQ(offsetof(ConsumerLine, end), 40U);
+  EXPECT_EQ(offsetof(ConsumerLine, claim), 48U);
 
   EXPECT_EQ(offsetof(SideLine, pid), 0U);
   EXPECT_EQ(offsetof(SideLine, holders), 4U);
+  EXPECT_EQ(offsetof(SideLine, fenced), 8U);
 }
 
 TEST(Layout, TokenIsPinned) {
@@ -67,7 +71,7 @@ TEST(Layout, TokenIsPinned) {
 }
 
 TEST(Layout, ValuesArePinned) {
-  EXPECT_EQ(kProtocolVersion, 1U);
+  EXPECT_EQ(kProtocolVersion, 2U);
   EXPECT_EQ(kSegmentMagic, 0x3147455358535354ULL);
   EXPECT_EQ(kTokenMagic, 0x314b4f5458535354ULL);
   EXPECT_EQ(static_cast<int>(Mode::kernel), 0);
@@ -85,6 +89,13 @@ TEST(Layout, ValuesArePinned) {
   EXPECT_EQ(kFrozen, 4U);
   EXPECT_EQ(kShut, 8U);
   EXPECT_EQ(kReaderGone, 16U);
+  EXPECT_EQ(kTellReads, 1U);
+  EXPECT_EQ(kEnding, 2U);
+  EXPECT_EQ(kEndCut, 1U);
+  EXPECT_EQ(kEndFrozen, 2U);
+  EXPECT_EQ(kEndCalled, 4U);
+  EXPECT_EQ(end_word(5, kEndCut), 41U);
+  EXPECT_EQ(end_position(41), 5U);
 }
 
 TEST(Layout, DirectionsAreEachOthersOpposite) {

@@ -69,9 +69,9 @@ TEST(Marks, TravelWithTheConnection) {
 TEST(Marks, OfAnotherVersionAreForeign) {
   sockaddr_un address{};
   const socklen_t length = make_mark(new_nonce(), &address);
-  char* const version = std::strchr(address.sun_path + 1, '1');
+  char* const version = std::strchr(address.sun_path + 1, '2');
   ASSERT_NE(version, nullptr);
-  *version = '2';
+  *version = '3';
   Nonce read{};
   EXPECT_EQ(parse_mark(address, length, &read), Mark::foreign_version);
 }
