@@ -44,6 +44,9 @@ Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool rest
     return ready == 0 ? Wake::timed_out : Wake::look_again;
   }
   if (channel.is_exclusive()) {
+    // Another holder, which is gone now, or this very thread while it cleared the socket, may have
+    // taken the cut to the kernel: then data come here, not bells.
+    if (!channel.receives_from_ring()) return Wake::look_again;
     char bells[256];
     iovec part{bells, sizeof bells};
     alignas(cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))];
