@@ -343,6 +343,7 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
   std::size_t enough = all ? wanted : 1;
   std::size_t received = 0;
   std::uint64_t deadline = 0;
+  bool looked_for_end = false;
   int nonblocking = (flags & MSG_DONTWAIT) != 0 ? 1 : -1;  // -1: not asked yet
   bool rest_is_optional = false;
   const std::size_t control_room = message.msg_control != nullptr ? message.msg_controllen : 0;
@@ -399,7 +400,11 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
       if (nonblocking < 0) nonblocking = is_nonblocking(channel, fd) ? 1 : 0;
       if (nonblocking == 1) {
         const bool told = endpoint->members.load(std::memory_order_relaxed) != nullptr;
-        if (channel.look_for_end(fd, told)) continue;
+        // Once: a hostile peer may show the same for ever.
+        if (!looked_for_end && channel.look_for_end(fd, told)) {
+          looked_for_end = true;
+          continue;
+        }
         return received != 0 ? named(endpoint, message, received) : fail(EAGAIN);
       }
       if (deadline == 0) {

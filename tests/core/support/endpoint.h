@@ -91,10 +91,14 @@ class Endpoint {
 
   Outcome try_receive(char* buffer, std::size_t size, Peek peek = Peek::no) {
     iovec part{buffer, size};
+    bool looked_for_end = false;
     for (;;) {
       if (channel_.receives_from_ring()) {
         const Outcome got = channel_.receive(fd_, &part, 1, peek);
-        if (got.status == Status::would_block && channel_.look_for_end(fd_, false)) continue;
+        if (got.status == Status::would_block && !std::exchange(looked_for_end, true) &&
+            channel_.look_for_end(fd_, false)) {
+          continue;
+        }
         if (got.status != Status::kernel) return got;
       }
       bool again = false;
