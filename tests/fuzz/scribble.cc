@@ -17,15 +17,15 @@ constexpr Word of(std::size_t direction, std::size_t offset, std::size_t size) {
   return {kDirectionOffset + direction * sizeof(Direction) + offset, size};
 }
 
-#define TSSX_WORDS(direction)                                     \
-  of(direction, offsetof(Direction, producer.head), 8),           \
-      of(direction, offsetof(Direction, producer.flags), 4),      \
-      of(direction, offsetof(Direction, producer.mode), 4),       \
-      of(direction, offsetof(Direction, producer.tell_reads), 4), \
-      of(direction, offsetof(Direction, producer.cpu), 4),        \
-      of(direction, offsetof(Direction, consumer.tail), 8),       \
-      of(direction, offsetof(Direction, consumer.mode), 4),       \
-      of(direction, offsetof(Direction, data_wait), 4),           \
+#define TSSX_WORDS(direction)                                \
+  of(direction, offsetof(Direction, producer.head), 8),      \
+      of(direction, offsetof(Direction, producer.flags), 4), \
+      of(direction, offsetof(Direction, producer.mode), 4),  \
+      of(direction, offsetof(Direction, producer.asks), 4),  \
+      of(direction, offsetof(Direction, producer.cpu), 4),   \
+      of(direction, offsetof(Direction, consumer.tail), 8),  \
+      of(direction, offsetof(Direction, consumer.mode), 4),  \
+      of(direction, offsetof(Direction, data_wait), 4),      \
       of(direction, offsetof(Direction, space_wait), 4)
 constexpr Word kWords[] = {
     TSSX_WORDS(0),
@@ -34,6 +34,10 @@ constexpr Word kWords[] = {
     {offsetof(SegmentHeader, capacity), 8},
     {offsetof(SegmentHeader, size), 8},
     {offsetof(SegmentHeader, path_length), 4},
+    of(0, offsetof(Direction, consumer.end), 8),
+    of(0, offsetof(Direction, consumer.claim), 8),
+    of(1, offsetof(Direction, consumer.end), 8),
+    of(1, offsetof(Direction, consumer.claim), 8),
 };
 #undef TSSX_WORDS
 

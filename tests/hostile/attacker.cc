@@ -166,7 +166,7 @@ void flip_flags(Attacker& attacker) {
   while (sys::now_ns() < until && !is_over()) {
     ask_by_ring(attacker, random_number() % 3000);
     const auto bit = static_cast<std::uint32_t>(1U << random_number() % 6);
-    switch (random_number() % 6) {
+    switch (random_number() % 8) {
       case 0:
         in.data_wait.word.store(bit | kWaiting);
         break;
@@ -177,8 +177,17 @@ void flip_flags(Attacker& attacker) {
         out.producer.mode.store(bit & 1U);
         break;
       case 3:
-        out.producer.tell_reads.store(1);
+        out.producer.asks.store(bit & (kTellReads | kEnding));
         out.space_wait.word.store(kWaiting);
+        break;
+      case 5:
+        in.consumer.end.store(
+            end_word(in.producer.head.load() - random_number() % 3, bit & kEndBits));
+        break;
+      case 6:
+        out.consumer.end.store(
+            end_word(out.producer.head.load() - random_number() % 3, bit & kEndBits));
+        in.consumer.claim.store(in.producer.head.load() + random_number() % 3);
         break;
       case 4:
         in.consumer.tail.store(in.producer.head.load() - random_number() % 3);
