@@ -149,9 +149,9 @@ void revoke_presence() noexcept {
 bool is_present(const Nonce& nonce, int* failed) noexcept {
   const UniqueFd probe = make_socket(failed);
   if (!probe) return false;
-  std::uint32_t network = 0;
-  std::memcpy(&network, nonce.bytes + kIdentitySize, kNetworkSize);
-  if (network != network_of(probe.get())) return true;
+  std::uint32_t theirs = 0;
+  std::memcpy(&theirs, nonce.bytes + kIdentitySize, kNetworkSize);
+  if (theirs != network_of(probe.get())) return true;
   const Name name = name_of(nonce.bytes);
   // unix_dgram_sendmsg(): ECONNREFUSED where nobody has the name, EPIPE where it was shut down, and
   // EAGAIN where the queue is full, as nobody reads it.
