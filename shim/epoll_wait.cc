@@ -278,7 +278,9 @@ int EpollSet::wait(epoll_event* events, int maximum, std::uint64_t timeout, cons
       // If there is nothing in the rings, whatever comes next asks the kernel: spinning or sleep.
       if (turn && !kernel_first && count == maximum) {
         kernel_first_.store(true, std::memory_order_relaxed);
-      } else if (turn && !kernel_first && count != 0) {
+      } else if (turn && !kernel_first && count != 0 &&
+                 !moves_pending.load(std::memory_order_relaxed)) {
+        // Not where a member has just gone back: the kernel would tell it a second time.
         count += take_turn(events + count, maximum - count, now);
       }
       busy_calls_.fetch_add(1, std::memory_order_relaxed);
