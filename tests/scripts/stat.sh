@@ -109,7 +109,7 @@ def segment(path, *changes, size=4096 + 2 * CAPACITY):
     os.ftruncate(fd, size)
     page = mmap.mmap(fd, size)
     os.close(fd)
-    put(page, 0, "8sIIQQ", b"TSSXSEG1", 1, 4096, size, CAPACITY)
+    put(page, 0, "8sIIQQ", b"TSSXSEG1", 2, 4096, size, CAPACITY)
     put(page, 48, "QIIII", time.time_ns() - 90 * 10**9, server, 0, len(path), 0)
     put(page, 72, f"{len(path)}s", path)
     put(page, 512, "I", 1)

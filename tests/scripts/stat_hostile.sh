@@ -72,9 +72,9 @@ def segment():
     kind = rnd.random()
     if kind < 0.2:
         page[:] = rnd.randbytes(4096)
-        if rnd.random() < 0.5: put(page, 0, "8sIIQQ", b"TSSXSEG1", 1, 4096, 4096 + 8192, 4096)
+        if rnd.random() < 0.5: put(page, 0, "8sIIQQ", b"TSSXSEG1", 2, 4096, 4096 + 8192, 4096)
         return page, page
-    put(page, 0, "8sIIQQ", b"TSSXSEG1", 1, 4096, 4096 + 2 * 65536, 65536)
+    put(page, 0, "8sIIQQ", b"TSSXSEG1", 2, 4096, 4096 + 2 * 65536, 65536)
     path = rnd.choice([b"/h/\x1b[2J\x07", b"\0abstract\0\xff", b"/h/" + rnd.randbytes(90), b"",
                        b'/h/"quotes\\and\nlines', "/h/\u202e\u2028x".encode()])
     put(page, 48, "QIIII", rnd.choice(INTERESTING), rnd.choice([os.getpid(), 1, 2**32 - 1]),
@@ -82,7 +82,7 @@ def segment():
     put(page, 72, f"{len(path)}s", path)
     put(page, 512, "I", rnd.choice([0, 1, 1, 1, 2, 3]))
     spoil(page, rnd.randrange(12))
-    if rnd.random() < 0.8: put(page, 0, "8sIIQQ", b"TSSXSEG1", 1, 4096, 4096 + 2 * 65536, 65536)
+    if rnd.random() < 0.8: put(page, 0, "8sIIQQ", b"TSSXSEG1", 2, 4096, 4096 + 2 * 65536, 65536)
     return page, page
 
 def record():

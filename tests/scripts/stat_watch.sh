@@ -94,6 +94,14 @@ until_flag() {
   done
   fail "$1 is not $2"
 }
+# The line of keys is at the bottom: the terminal has that many lines, and the program knows.
+until_last_line() {
+  for _ in $(seq 100); do
+    if [[ $(screen | sed -n "$1p") == "q quit"* ]]; then return 0; fi
+    sleep 0.1
+  done
+  fail "the last line is not at the bottom"
+}
 type_line() { tm send-keys -t 0 -l "$1" && tm send-keys -t 0 Enter; }
 keys() { tm send-keys -t 0 "$@"; }
 # begin <variables and options>: starts it, with the order of paths; waits for its list
@@ -111,7 +119,7 @@ ended() {
   screen | grep -q 'q quit' && fail "something of the screen is left"
   type_line "stty -a > $work/after; echo done-''it"
   until_shows '^done-it'
-  cmp -s "$work/before" "$work/after" || fail "the modes of the terminal are not what they were"
+  diff "$work/before" "$work/after" || fail "the modes of the terminal are not what they were"
 }
 
 begin '' '--sort path'
@@ -138,15 +146,12 @@ until_shows ' by bytes, '
 # Another size: the last line is at the bottom, nothing is wider, and columns have gone.
 tm resize-window -t 0 -x 60 -y 12
 until_shows '^STATE.*PATH'
-for _ in $(seq 100); do
-  if [[ $(screen | sed -n 12p) == "q quit"* ]]; then break; fi
-  sleep 0.1
-done
-[[ $(screen | sed -n 12p) == "q quit"* ]] || fail "the last line is not at the bottom"
+until_last_line 12
 [[ $(screen | sed -n 5,11p | grep -c '^ring') == 7 ]] || fail "not seven connections"
 screen | awk 'length($0) > 60 { exit 1 }' || fail "a line is too long"
 screen | grep -q BELLS && fail "there is no room for that"
 tm resize-window -t 0 -x 110 -y 20
+until_last_line 20
 until_shows '^ring.*a0[0-9]$'
 
 # One goes while it is watched.

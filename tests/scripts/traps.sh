@@ -10,7 +10,9 @@ unset LD_PRELOAD USE_TSSX
 tests=$TSSX_BUILD/tests/call_tests
 [[ -x $tests ]] || { echo "no $tests"; exit 1; }
 # Suite.Case, without the parameters of either.
-cases=$("$tests" --gtest_list_tests | sed 's/ *#.*//' |
+cases=$(for each in "$tests" "${tests%/*}/core_tests" "${tests%/*}/tool_tests"; do
+    [[ ! -x $each ]] || "$each" --gtest_list_tests
+  done | sed 's/ *#.*//' |
   awk '/^[^ ]/ { suite = $1 } /^ / { sub(/\/.*/, "", $1); print suite $1 }' | sed 's|^.*/\([^.]*\.\)|\1|' |
   sort -u)
 

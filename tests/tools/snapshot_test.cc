@@ -46,7 +46,7 @@ TEST(Snapshot, ReadsEveryFieldFromItsPlace) {
 TEST(Snapshot, RefusesHeadersThatMakeNoSense) {
   EXPECT_FALSE(parse_segment(Page{}));
   EXPECT_FALSE(TestPage().put64(kMagicAt, 0).parse());
-  EXPECT_FALSE(TestPage().put32(kVersionAt, 2).parse());
+  EXPECT_FALSE(TestPage().put32(kVersionAt, 1).parse());
   EXPECT_FALSE(TestPage().put32(kHeaderSizeAt, 4095).parse());
   EXPECT_FALSE(TestPage().put64(kSizeAt, 4096).parse());
   EXPECT_FALSE(TestPage().put32(kPathLengthAt, 109).parse());

@@ -40,7 +40,7 @@ class TestPage {
   // An accepted connection at /run/x.sock, server 100, client 200, nothing sent yet.
   TestPage() {
     std::memcpy(page_.data(), "TSSXSEG1", 8);
-    put32(kVersionAt, 1).put32(kHeaderSizeAt, 4096).capacity(65536);
+    put32(kVersionAt, 2).put32(kHeaderSizeAt, 4096).capacity(65536);
     put64(kCreatedAt, 5'000'000'000).put32(kServerPidAt, 100).put32(kClientPidAt, 200);
     path("/run/x.sock").put32(kAnswerAt, 1);
     for (std::size_t side = 0; side < 2; ++side) {
