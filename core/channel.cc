@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/channel_detail.h"
+#include "core/fault_point.h"
 
 namespace tssx {
 
@@ -62,9 +63,11 @@ void Channel::tell_holders(std::uint32_t holders) noexcept {
 }
 
 void Channel::abandon() noexcept {
+  TSSX_FAULT_POINT(leaving_hold);
   unlock_hold();
   const std::uint32_t left = side_->holders.fetch_sub(1, std::memory_order_acq_rel) - 1;
   tell_holders(left);
+  TSSX_FAULT_POINT(hold_left);
   if (view_.page != nullptr && left == 0) {
     // Hints: who looks at the ring knows to ask the control socket. release: after the last bytes.
     out().producer.flags.fetch_or(kGone, release);
@@ -75,8 +78,10 @@ void Channel::abandon() noexcept {
 void Channel::close() noexcept {
   if (phase() == Phase::offered) withdraw();
   abandon();
+  TSSX_FAULT_POINT(close_told);
   unmap_segment(view_);
   view_ = SegmentView{};
+  TSSX_FAULT_POINT(close_unmapped);
   release_side(side_);
   side_ = nullptr;
 }
@@ -132,6 +137,7 @@ void Channel::prepare_fork() noexcept {
   // was accepted just now.
   if (phase() == Phase::offered) withdraw(Reason::forked);
   side_->inherited.store(1, relaxed);
+  TSSX_FAULT_POINT(fork_counting);
   tell_holders(side_->holders.fetch_add(1, std::memory_order_acq_rel) + 1);
 }
 
@@ -143,6 +149,7 @@ void Channel::hand_over(int fd) noexcept {
   side_->user.store(process_id(), relaxed);
   if (view_.page == nullptr) return;
   view_.page->side[static_cast<std::size_t>(role_)].pid.store(process_id(), relaxed);
+  TSSX_FAULT_POINT(handed_over);
   // One process after another is fine. Two at a time could take each other's bells.
   const std::uint32_t handovers = side_->handovers.fetch_add(1, relaxed) + 1;
   if (handovers > kMaxHandovers || side_->state.sleepers.load(relaxed) != 0) {

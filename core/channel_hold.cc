@@ -13,6 +13,7 @@
 //  - a child is counted in `holders` before the fork, and in `locked` only when it has locked.
 #include "core/channel.h"
 #include "core/channel_detail.h"
+#include "core/fault_point.h"
 
 namespace tssx {
 
@@ -34,8 +35,10 @@ void Channel::lock_hold(int fd) noexcept {
   if (hold_is_locked_.load(relaxed) || phase() != Phase::candidate) return;
   const struct flock mine = first_byte(F_RDLCK);
   if (sys::fcntl(fd, F_SETLK, sys::word(&mine)) != 0) return;  // then it is never known to be gone
+  TSSX_FAULT_POINT(hold_locked);
   hold_is_locked_.store(true, relaxed);
   side_->locked.fetch_add(1, std::memory_order_acq_rel);
+  TSSX_FAULT_POINT(hold_counted);
 }
 
 void Channel::drop_lock() noexcept {
@@ -52,6 +55,7 @@ bool Channel::is_only_holder(int fd) noexcept {
   if (side_->locked.load(acquire) != holders) return false;
   struct flock other = first_byte(F_WRLCK);
   if (sys::fcntl(fd, F_GETLK, sys::word(&other)) != 0 || other.l_type != F_UNLCK) return false;
+  TSSX_FAULT_POINT(holders_corrected);
   // This process's own share stays as it is.
   side_->locked.fetch_sub(holders - 1, std::memory_order_acq_rel);
   side_->holders.fetch_sub(holders - 1, std::memory_order_acq_rel);

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "core/channel_detail.h"
+#include "core/fault_point.h"
 #include "core/presence.h"
 #include "core/send_room.h"
 
@@ -32,6 +33,7 @@ void Channel::note_cut(int fd) noexcept {
   // both.
   side_->receiving.final.store(end_position(in().consumer.end.load(acquire)), relaxed);
   side_->receiving.cut.store(1, release);
+  TSSX_FAULT_POINT(leave_cut_noted);
   if (side_->receiving.final.load(relaxed) == side_->receiving.tail.load(relaxed)) finish_cut(fd);
   answer_freeze(fd);
 }
@@ -54,6 +56,7 @@ void Channel::finish_cut(int fd) noexcept {
   // The peer's next bytes would come by the kernel, which has to refuse them.
   if (side_->receiving.shut.load(relaxed) != 0) sys::call(SYS_shutdown, fd, SHUT_RD);
   side_->receiving.mode.store(word_of(Mode::kernel), release);
+  TSSX_FAULT_POINT(kernel_entered);
   in().consumer.mode.store(word_of(Mode::kernel), release);
   // What the peer sent again we will not read from the ring: who waits there for room asks the
   // socket now.
@@ -67,6 +70,7 @@ void Channel::finish_cut(int fd) noexcept {
 // From here on this direction stays with the kernel, and the peer knows.
 void Channel::stay_in_kernel(int fd) noexcept {
   out().producer.flags.fetch_or(kStays, seq_cst);
+  TSSX_FAULT_POINT(stay_told);
   note_retired(fd);
 }
 
@@ -118,8 +122,10 @@ bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
   }
   // A receiver that does not read the socket while the ring keeps it busy sees it here.
   out().producer.mode.store(word_of(Mode::kernel), relaxed);
+  TSSX_FAULT_POINT(leave_announced);
   // Before the cut: whoever finds our direction in the kernel knows that its own must follow.
   in().data_wait.word.fetch_or(kWantKernel, seq_cst);
+  TSSX_FAULT_POINT(leave_wanted);
   int failed = send_token(fd, TokenKind::to_kernel, nonce_);
   // Without a token any open descriptor marks the cut: in the ring nothing else carries one.
   if (failed != 0 && failed != -EAGAIN) failed = send_with_descriptor(fd, fd);
@@ -128,6 +134,7 @@ bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
     go_on_with_ring();
     return false;
   }
+  TSSX_FAULT_POINT(leave_cut_sent);
   sending.bytes_at_cut = sending.kernel_bytes;
   if (end != head && (failed != 0 || !send_again(fd, end, head))) {
     end = head;  // the peer is gone, and what it left unread is in the ring
@@ -156,6 +163,7 @@ void Channel::resend_by_kernel(int fd) noexcept {
     const SendRoom room(fd, unread);
     send_again(fd, head - unread, head);
   }
+  TSSX_FAULT_POINT(resent);
   in().data_wait.word.fetch_or(kWantKernel, seq_cst);
   out().producer.mode.store(word_of(Mode::kernel), relaxed);
   finish_leaving(fd, Leave::for_good, head);
@@ -168,6 +176,7 @@ bool Channel::send_again(int fd, std::uint64_t position, std::uint64_t head) noe
   while (position != head) {
     const std::uint64_t offset = position & (view_.capacity - 1);
     const std::uint64_t size = std::min(head - position, view_.capacity - offset);
+    TSSX_FAULT_POINT(resending);
     const long sent = sys::send(fd, out_data() + offset, size, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent > 0) {
       position += static_cast<std::uint64_t>(sent);
@@ -194,7 +203,9 @@ void Channel::finish_leaving(int fd, Leave how, std::uint64_t end) noexcept {
   sending.final.store(end, relaxed);
   sending.left.store(1, relaxed);
   sending.calm = 0;
+  TSSX_FAULT_POINT(leave_counted);
   sending.mode.store(word_of(Mode::kernel), release);
+  TSSX_FAULT_POINT(leave_noted);
   if (sending.fin.load(relaxed) != 0) sys::call(SYS_shutdown, fd, SHUT_WR);
   if (how == Leave::for_good) stay_in_kernel(fd);
 }
@@ -202,6 +213,7 @@ void Channel::finish_leaving(int fd, Leave how, std::uint64_t end) noexcept {
 // A connection that has not moved: what is under way of ours is taken out.
 void Channel::refuse(int fd) noexcept {
   set_phase(Phase::retired);  // an offer that is in front of the queue is dropped
+  TSSX_FAULT_POINT(refusing);
   if (role_ == Role::server) {
     note_plain(fd);
     return;
@@ -223,6 +235,7 @@ void Channel::freeze(int fd) noexcept {
   if (is_plain()) return;
   auto& receiving = side_->receiving;
   LockScope reading(receiving.lock, false);
+  TSSX_FAULT_POINT(freeze_locked);
   LockScope writing(side_->sending.lock, false);
   if (phase() == Phase::offered) withdraw();
   // Where our direction was in the ring, the peer's messages may lie unread (is_retired()).
@@ -246,6 +259,7 @@ void Channel::freeze(int fd) noexcept {
   }
   // Once frozen, the socket carries data. So every bell must have come before: take back what was
   // asked for, and wait for what the peer had claimed already.
+  TSSX_FAULT_POINT(freezing);
   auto& state = side_->state;
   if ((in().data_wait.word.fetch_and(~kWaiting, seq_cst) & kWaiting) != 0) {
     state.bells_asked.fetch_sub(1, relaxed);
@@ -253,6 +267,7 @@ void Channel::freeze(int fd) noexcept {
   if ((out().space_wait.word.fetch_and(~kWaiting, seq_cst) & kWaiting) != 0) {
     state.bells_asked.fetch_sub(1, relaxed);
   }
+  TSSX_FAULT_POINT(freeze_unasked);
   const std::uint64_t deadline = sys::now_ns() + kFarewellNs;
   while (receives_from_ring() && receiving.cut.load(relaxed) == 0) {
     look_at_socket(fd, Notices::take_all);
@@ -262,6 +277,7 @@ void Channel::freeze(int fd) noexcept {
     }
     sys::sched_yield();
   }
+  TSSX_FAULT_POINT(freeze_waited);
   freeze_end(fd);
   in().data_wait.word.fetch_or(kWantKernel | kFrozen, seq_cst);
 }
@@ -275,6 +291,7 @@ void Channel::leave_for_good(int fd) noexcept {
   if (view_.page == nullptr || (in().data_wait.word.load(relaxed) & kFrozen) == 0) {
     return;
   }
+  TSSX_FAULT_POINT(frozen);
   // The peer has to send again what we leave in the ring, and may be asleep: the cut wakes it.
   // Where our direction is with the kernel already, so does a cut that changes nothing.
   // A peer that has left the ring itself sends nothing again, and may take it for data.
@@ -286,6 +303,7 @@ void Channel::leave_for_good(int fd) noexcept {
   } else if (resend && call_peer()) {
     send_token(fd, TokenKind::to_kernel, nonce_);
   }
+  TSSX_FAULT_POINT(farewell_cut_sent);
   // An end that was told in the ring: the peer need not do anything more, by which it would tell it
   // here. To the kernel our SHUT_RD is the peer's SHUT_WR (unix_shutdown()).
   if (resend && (in().producer.flags.load(seq_cst) & kFin) != 0 &&
@@ -295,9 +313,11 @@ void Channel::leave_for_good(int fd) noexcept {
   receiving.cut.store(1, relaxed);
   receiving.mode.store(word_of(Mode::kernel), release);
   in().consumer.mode.store(word_of(Mode::kernel), relaxed);
+  TSSX_FAULT_POINT(farewell_received);
   side_->sending.left.store(1, relaxed);
   side_->sending.mode.store(word_of(Mode::kernel), release);
   stay_in_kernel(fd);
+  TSSX_FAULT_POINT(farewell_told);
   stop_looking();
 }
 
@@ -311,6 +331,7 @@ bool Channel::leave_ring(int fd) noexcept {
 
 void Channel::step_aside(int fd) noexcept {
   LockScope lock(side_->sending.lock, is_exclusive());
+  TSSX_FAULT_POINT(aside_locked);
   if (sends_to_ring()) leave_ring_locked(fd, Leave::aside);
 }
 
@@ -378,10 +399,12 @@ void Channel::shutdown(int fd, bool reading, bool writing) noexcept {
     const bool by_kernel = !sends_to_ring() && !cut_to_ring(fd, Queue::any);
     side_->sending.fin.store(1, relaxed);
     // release: after the last head; then as after any publication, tell a sleeper.
+    TSSX_FAULT_POINT(shut_begun);
     out().producer.flags.fetch_or(kFin, seq_cst);
     // Last: a peer that sees its socket hung up must see that it was only shut (is_only_shut()).
     if (by_kernel) sys::call(SYS_shutdown, fd, SHUT_WR);
     // Against leave_for_good(): one of the two sees the other.
+    TSSX_FAULT_POINT(shut_told);
     const std::uint32_t word = out().data_wait.word.load(seq_cst);
     if (sends_to_ring() && (word & kFrozen) != 0) {
       resend_by_kernel(fd);
@@ -392,6 +415,7 @@ void Channel::shutdown(int fd, bool reading, bool writing) noexcept {
   if (reading) {
     {
       LockScope lock(side_->receiving.lock, is_exclusive());
+      TSSX_FAULT_POINT(shut_reading);
       side_->receiving.shut.store(1, relaxed);
       in().data_wait.word.fetch_or(kShut, seq_cst);
       if ((in().space_wait.word.load(relaxed) & kWaiting) != 0) ring_for_space(fd);

@@ -7,6 +7,7 @@
 
 #include "core/channel_detail.h"
 #include "core/fault.h"
+#include "core/fault_point.h"
 
 namespace tssx {
 
@@ -79,6 +80,7 @@ Channel::Front Channel::look_at_front(int fd, Notices which) noexcept {
     message.msg_controllen = sizeof control;
     got = sys::recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got != 1) return Front::application;
+    TSSX_FAULT_POINT(notice_taken);
     bool notice = false;
     inspect(fd, message, 1, Peek::no, &notice);
     if (!notice) {
@@ -106,8 +108,10 @@ void Channel::receive_from_ring_now() noexcept {
   // It may have been in the ring before, and stepped aside (note_calm()); positions go on.
   receiving.cut.store(0, relaxed);
   if (phase() == Phase::offered) set_phase(Phase::established);
+  TSSX_FAULT_POINT(cut_taken);
   in().consumer.mode.store(word_of(Mode::ring), relaxed);
   receiving.mode.store(word_of(Mode::ring), release);
+  TSSX_FAULT_POINT(ring_entered);
   // Threads that fell asleep while bytes came by the kernel need a bell from now on.
   if (side_->state.sleepers.load(seq_cst) != 0) announce(true, false);
 }
@@ -162,6 +166,7 @@ std::size_t Channel::inspect(int fd, msghdr& message, std::size_t received, Peek
         count_notice(received == 0);
         switch (kind) {
           case Notice::segment:
+            TSSX_FAULT_POINT(offer_read);
             accept_offer(fd, found.fds[0]);
             break;
           case Notice::to_ring:

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/channel_detail.h"
+#include "core/fault_point.h"
 #include "core/fork_gate.h"
 #include "core/presence.h"
 #include "core/remote_fence.h"
@@ -108,6 +109,7 @@ bool Channel::make_offer(int fd) noexcept {
     postpone(Reason::unread);
     return false;
   }
+  TSSX_FAULT_POINT(offer_begun);
   const SegmentOrigin origin{nonce_, peer_process(fd), path_, path_length_};
   Result<NewSegment> made = create_segment(capacity_for(fd), origin);
   if (!made) {
@@ -116,6 +118,7 @@ bool Channel::make_offer(int fd) noexcept {
     return false;
   }
   SegmentView view = made.value().view;
+  TSSX_FAULT_POINT(offer_made);
   SideLine& line = view.page->side[static_cast<std::size_t>(role_)];
   line.pid.store(process_id(), relaxed);
   line.holders.store(1, relaxed);
@@ -131,11 +134,13 @@ bool Channel::make_offer(int fd) noexcept {
     postpone(Reason::no_queue);  // the peer is gone, or has no room: not now
     return false;
   }
+  TSSX_FAULT_POINT(offer_sent);
   view_ = view;
   offer_alone_ = true;
   sending.attempts = sending.next_attempt = 0;
   sending.calls_since_offer = 0;
   set_phase(Phase::offered);
+  TSSX_FAULT_POINT(offer_noted);
   return true;
 }
 
@@ -145,6 +150,7 @@ void Channel::withdraw(Reason why) noexcept {
   // Against the client's none -> accepted in accept_offer(): one of them wins.
   if (view_.page->answer.answer.compare_exchange_strong(
           none, static_cast<std::uint32_t>(Answer::withdrawn), std::memory_order_acq_rel)) {
+    TSSX_FAULT_POINT(offer_withdrawn);
     // The client will drop the offer when it comes to it (note_plain()).
     note_reason(why);
     set_phase(Phase::retired);
@@ -169,6 +175,7 @@ void Channel::accept_offer(int fd, int segment) noexcept {
     note_retired(fd);
     return;
   }
+  TSSX_FAULT_POINT(answer_begun);
   Result<SegmentView> mapped = map_segment(segment, nonce_);
   if (!mapped || mapped.value().capacity < capacity_for(fd)) {
     if (mapped) {
@@ -181,6 +188,7 @@ void Channel::accept_offer(int fd, int segment) noexcept {
     return;
   }
   SegmentPage* page = mapped.value().page;
+  TSSX_FAULT_POINT(answer_mapped);
   SideLine& line = page->side[static_cast<std::size_t>(role_)];
   line.pid.store(process_id(), relaxed);
   line.holders.store(1, relaxed);
@@ -193,6 +201,7 @@ void Channel::accept_offer(int fd, int segment) noexcept {
     note_retired(fd);
     return;
   }
+  TSSX_FAULT_POINT(answered);
   view_ = mapped.value();
   set_phase(Phase::established);
 }
@@ -222,13 +231,16 @@ bool Channel::cut_to_ring(int fd, Queue queue) noexcept {
   // seq_cst, then a look: against a consumer that freezes, and then looks whether a cut is coming
   // (leave_for_good()). One of the two sees the other.
   out().producer.mode.store(word_of(Mode::ring), seq_cst);
+  TSSX_FAULT_POINT(cut_announced);
   if ((out().data_wait.word.load(seq_cst) & kAway) != 0 || !begin_ring_again() ||
       send_token(fd, TokenKind::to_ring, nonce_) != 0) {
     out().producer.mode.store(word_of(Mode::kernel), seq_cst);
     return false;
   }
+  TSSX_FAULT_POINT(cut_sent);
   sending.attempts = 0;
   sending.mode.store(word_of(Mode::ring), release);
+  TSSX_FAULT_POINT(cut_noted);
   return true;
 }
 
@@ -255,6 +267,7 @@ bool Channel::before_kernel_send(int fd) noexcept {
     }
     if (phase() == Phase::established && due && cut_to_ring(fd, Queue::draining)) return true;
   }
+  TSSX_FAULT_POINT(kernel_send_counted);
   sending.kernel_senders.fetch_add(1, relaxed);
   return false;
 }
@@ -294,15 +307,18 @@ void Channel::note_calm(int fd) noexcept {
   }
   ++sending.returns;
   sending.calm = 0;
+  TSSX_FAULT_POINT(return_begun);
   sending.left.store(0, relaxed);
   if (!receives_from_ring()) receiving.cut.store(0, release);
   // Last: from here on the peer may cut its direction to the ring again.
   in().data_wait.word.fetch_and(~kWantKernel, seq_cst);
+  TSSX_FAULT_POINT(return_told);
 }
 
 void Channel::after_kernel_send(long sent) noexcept {
   auto& sending = side_->sending;
   LockScope lock(sending.lock, is_exclusive());
+  TSSX_FAULT_POINT(kernel_send_done);
   sending.kernel_senders.fetch_sub(1, relaxed);
   if (sent <= 0) return;
   sending.kernel_bytes += static_cast<std::uint64_t>(sent);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/channel_detail.h"
+#include "core/fault_point.h"
 #include "core/ring.h"
 
 namespace tssx {
@@ -79,6 +80,7 @@ std::uint64_t Channel::publish_tail(int fd, std::uint64_t tail, std::uint64_t he
   // sleeps, and neither the fence nor the look at the producer's line is needed.
   if (head - side_->receiving.fenced_tail <= view_.capacity / 2) {
     line.tail.store(tail, release);  // pairs with the acquire in send() and arm_space()
+    TSSX_FAULT_POINT(tail_stored);
     // In program order, though without a fence: who asks looks a second time, long after any store
     // has become visible, or makes a fence for both (end_ring()).
     std::atomic_signal_fence(seq_cst);
@@ -86,6 +88,7 @@ std::uint64_t Channel::publish_tail(int fd, std::uint64_t tail, std::uint64_t he
   }
   line.tail.exchange(tail, seq_cst);  // full fence; pairs with the one in arm_space()
   side_->receiving.fenced_tail = tail;
+  TSSX_FAULT_POINT(tail_fenced);
   if (in().producer.asks.load(relaxed) != 0 ||
       (head - tail <= view_.capacity / 2 && in().space_wait.word.load(seq_cst) != 0)) {
     return answer_producer(fd, tail);
@@ -104,6 +107,7 @@ std::uint64_t Channel::answer_producer(int fd, std::uint64_t tail) noexcept {
 Outcome Channel::receive(int fd, const iovec* parts, std::size_t count, Peek peek) noexcept {
   auto& receiving = side_->receiving;
   LockScope lock(receiving.lock, is_exclusive());
+  TSSX_FAULT_POINT(receive_locked);
   for (;;) {
     if (receiving.mode.load(relaxed) != word_of(Mode::ring)) return {Status::kernel};
     if (lock.hold() != Hold::nested && receiving.lock.take_abandoned()) {
@@ -137,6 +141,7 @@ Outcome Channel::receive(int fd, const iovec* parts, std::size_t count, Peek pee
           to.total(std::min<std::size_t>(kStep, static_cast<std::size_t>(head - position)));
       // Claim before copying: a handler that interrupts us here goes on behind these bytes.
       if (peek == Peek::no) receiving.tail.store(position + size, relaxed);
+      TSSX_FAULT_POINT(receive_claimed);
       std::atomic_signal_fence(seq_cst);
       if (!scatter_from_ring(in_data(), view_.capacity, position, to, size)) {
         // Bad memory: what this step should have brought stays. A step is all or nothing, as a
@@ -156,6 +161,7 @@ Outcome Channel::receive(int fd, const iovec* parts, std::size_t count, Peek pee
         }
         continue;
       }
+      TSSX_FAULT_POINT(receive_copied);
       const std::uint64_t claimed = receiving.tail.load(relaxed);
       const std::uint64_t read = publish_tail(fd, claimed, std::max(head, claimed));
       if (read == position) continue;
@@ -165,6 +171,7 @@ Outcome Channel::receive(int fd, const iovec* parts, std::size_t count, Peek pee
     if (peek == Peek::no && lock.hold() != Hold::nested) {
       bump(in().consumer.messages);
       in().consumer.cpu.store(current_cpu(), relaxed);
+      TSSX_FAULT_POINT(receive_told);
     }
     return {Status::done, static_cast<std::size_t>(position - start)};
   }
@@ -177,6 +184,7 @@ bool Channel::publish_head(int fd, std::uint64_t head) noexcept {
   // A handler that interrupted the copy may have moved this direction to the kernel: then these
   // bytes were never sent, and go the new way. From here on such a handler publishes them for us.
   publishing_ = head;
+  TSSX_FAULT_POINT(head_announced);
   std::atomic_signal_fence(seq_cst);
   if (sending.mode.load(relaxed) != word_of(Mode::ring)) {
     const bool published = publishing_ == 0;
@@ -185,8 +193,10 @@ bool Channel::publish_head(int fd, std::uint64_t head) noexcept {
   }
   sending.head.store(head, relaxed);
   ProducerLine& line = out().producer;
+  TSSX_FAULT_POINT(head_claimed);
   // Full fence between the bytes and the look for sleepers; pairs with the one in arm_data().
   line.head.exchange(head, seq_cst);
+  TSSX_FAULT_POINT(head_published);
   std::atomic_signal_fence(seq_cst);
   publishing_ = 0;
   if ((out().data_wait.word.load(seq_cst) & kWaiting) != 0) ring_for_data(fd);
@@ -197,6 +207,7 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
                       bool is_told) noexcept {
   auto& sending = side_->sending;
   LockScope lock(sending.lock, is_exclusive());
+  TSSX_FAULT_POINT(send_locked);
   if (sending.mode.load(relaxed) != word_of(Mode::ring)) return {Status::kernel};
   if (lock.hold() == Hold::nested) {
     // We interrupted our own thread in the middle of a copy. What it copied is not published; what
@@ -254,6 +265,7 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
       faulted = true;
       break;
     }
+    TSSX_FAULT_POINT(send_copied);
     head += step;
     left -= step;
     std::atomic_signal_fence(seq_cst);
@@ -266,6 +278,7 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
     if (faulted) return {Status::failed, 0, EFAULT};
     return {from.at_end() ? Status::done : Status::would_block};
   }
+  TSSX_FAULT_POINT(send_told);
   bump(out().producer.messages);
   bump(side_->counts.sent_sizes[bucket_of(head - start)]);
   const std::uint32_t cpu = current_cpu();

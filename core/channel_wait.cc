@@ -5,6 +5,7 @@
 
 #include "core/bell.h"
 #include "core/channel_detail.h"
+#include "core/fault_point.h"
 
 namespace tssx {
 
@@ -99,6 +100,7 @@ bool Channel::look_at_socket(int fd, Notices which) noexcept {
     const bool only_look = which != Notices::take_all && has_sleepers();
     const long got =
         sys::recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | (only_look ? MSG_PEEK : 0));
+    TSSX_FAULT_POINT(bells_drained);
     if (got == -EAGAIN) side_->receiving.left_since = 0;
     if (got == -EAGAIN || got == -EINTR) return true;
     if (only_look && got > 0) {
@@ -125,6 +127,7 @@ void Channel::absorb(int fd, long received, const msghdr& message) noexcept {
     return;
   }
   side_->receiving.left_since = 0;
+  TSSX_FAULT_POINT(bell_taken);
   msghdr copy = message;
   Descriptors found;
   collect(copy, &found);
@@ -145,25 +148,31 @@ void Channel::ring_for_data(int fd) noexcept {
   // left the socket to somebody who knows no bells.
   const std::uint32_t word = out().data_wait.word.fetch_and(~kWaiting, seq_cst);
   if ((word & kWaiting) == 0 || (word & kFrozen) != 0) return;
+  TSSX_FAULT_POINT(data_bell_claimed);
   // A handler may have taken this direction to the kernel. Its cut has woken the sleeper.
   if (send_bell(fd, side_->sending.mode)) bump(out().producer.bells);
+  TSSX_FAULT_POINT(data_bell_rung);
 }
 
 void Channel::ring_for_space(int fd) noexcept {
   if ((in().space_wait.word.fetch_and(~kWaiting, seq_cst) & kWaiting) == 0) return;
   if ((out().data_wait.word.load(seq_cst) & kFrozen) != 0) return;
+  TSSX_FAULT_POINT(space_bell_claimed);
   bool rung = false;
   // Under the lock: a bell must not overtake a cut that another thread is about to send. Locks are
   // always taken in this order, receiving before sending.
   LockScope lock(side_->sending.lock, is_exclusive());
   if (sends_to_ring()) {
+    TSSX_FAULT_POINT(space_bell_locked);
     rung = send_bell(fd, side_->sending.mode);
   } else if (side_->sending.left.load(relaxed) == 0 && lock.hold() != Hold::nested) {
     // Our direction is still plain data, where a bell would be a stray byte: cut first. The cut
     // wakes as well as a bell.
+    TSSX_FAULT_POINT(space_bell_by_cut);
     const SignalsBlocked blocked;
     rung = cut_to_ring(fd, Queue::any);
   }
+  TSSX_FAULT_POINT(space_bell_rung);
   if (rung) bump(in().consumer.bells);
 }
 
@@ -228,6 +237,7 @@ void Channel::ask_for_reads() noexcept {
     LockScope lock(side_->sending.lock, is_exclusive());
     if (!sends_to_ring()) return;
     asked_tail_ = out().consumer.tail.load(relaxed);
+    TSSX_FAULT_POINT(reads_asked);
     out().producer.asks.fetch_or(kTellReads, seq_cst);
   }
   announce(false, true);
@@ -249,6 +259,7 @@ bool Channel::arm_data() noexcept {
   if (side_->state.hung_up.load(relaxed) != 0) return false;
   if (receives_from_ring()) {
     announce(true, false);
+    TSSX_FAULT_POINT(data_announced);
     // kGone alone is a hint, and no reason to stay awake: the socket's own end wakes the sleeper.
     if (in().producer.head.load(acquire) != receiving.tail.load(relaxed) ||
         (in().producer.flags.load(acquire) & kFin) != 0 || receiving.cut.load(relaxed) != 0 ||
@@ -257,6 +268,7 @@ bool Channel::arm_data() noexcept {
     }
     bump(in().consumer.sleeps);
   }
+  TSSX_FAULT_POINT(data_armed);
   count_sleeper();
   return true;
 }
@@ -267,8 +279,10 @@ bool Channel::arm_space() noexcept {
   if (sends_to_ring()) {
     announce(false, true);
     if (may_send()) return false;
+    TSSX_FAULT_POINT(space_announced);
     bump(out().producer.sleeps);
   }
+  TSSX_FAULT_POINT(space_armed);
   count_sleeper();
   return true;
 }

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <new>
 
+#include "core/fault_point.h"
 #include "core/robust_lock.h"
 #include "core/socket_look.h"
 #include "core/sys.h"
@@ -114,6 +115,7 @@ bool make_presence() noexcept {
   network = network_of(made.get());
   const Name name = name_of(identity);
   if (sys::bind(made.get(), &name.address, name.length) != 0) return false;
+  TSSX_FAULT_POINT(presence_bound);
   const long high = sys::fcntl(made.get(), F_DUPFD_CLOEXEC, kFirstHidden);
   if (high < 0) return false;
   descriptor.store(static_cast<int>(high), std::memory_order_release);
@@ -144,6 +146,7 @@ void revoke_presence() noexcept {
   if (fd < 0) return;
   family->revoked.store(1, std::memory_order_release);  // pairs with is_revoked()
   if (is_ours(fd)) sys::call(SYS_shutdown, fd, SHUT_RDWR);
+  TSSX_FAULT_POINT(presence_revoked);
 }
 
 bool is_present(const Nonce& nonce, int* failed) noexcept {

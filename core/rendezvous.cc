@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "core/fault_point.h"
 #include "core/presence.h"
 #include "core/sys.h"
 #include "core/unique_fd.h"
@@ -120,6 +121,7 @@ int send_token(int socket, TokenKind kind, const Nonce& nonce) noexcept {
   if (sys::pwrite(fd.get(), &token, sizeof token, 0) != static_cast<long>(sizeof token)) {
     return -ENOSPC;
   }
+  TSSX_FAULT_POINT(token_made);
   return send_with_descriptor(socket, fd.get());
 }
 

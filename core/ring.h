@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "core/fault.h"
+#include "core/fault_point.h"
 
 namespace tssx {
 
@@ -81,6 +82,7 @@ class PartCursor {
   while (size != 0) {
     const std::size_t piece = from.size(size);
     if (!copy_into_ring(data, capacity, position, from.address(), piece)) return false;
+    TSSX_FAULT_POINT(copy_in);
     from.advance(piece);
     position += piece;
     size -= piece;
@@ -94,6 +96,7 @@ class PartCursor {
   while (size != 0) {
     const std::size_t piece = to.size(size);
     if (!copy_from_ring(data, capacity, position, to.address(), piece)) return false;
+    TSSX_FAULT_POINT(copy_out);
     to.advance(piece);
     position += piece;
     size -= piece;

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 
+#include "core/fault_point.h"
 #include "core/sys.h"
 #include "core/unique_fd.h"
 
@@ -71,11 +72,13 @@ Hold RobustLock::acquire_slowly(std::uint64_t self) noexcept {
     const timespec patience{0, kPatienceNs};
     // The futex word is the owner's low half: the tid. Little-endian on every supported machine.
     const long woken = sys::futex_wait(&owner_, static_cast<std::uint32_t>(owner), &patience);
+    TSSX_FAULT_POINT(lock_waited);
     waiters_.fetch_sub(1, std::memory_order_relaxed);
     if (woken == -ETIMEDOUT && owner_.load(std::memory_order_relaxed) == owner &&
         owner_is_dead(owner) &&
         owner_.compare_exchange_strong(owner, self, std::memory_order_acquire)) {
       abandoned_ = true;
+      TSSX_FAULT_POINT(lock_recovered);
       return Hold::recovered;
     }
   }

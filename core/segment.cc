@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "core/fault_point.h"
 #include "core/sys.h"
 
 #ifndef MFD_NOEXEC_SEAL
@@ -59,9 +60,11 @@ Result<NewSegment> create_segment(std::uint64_t capacity, const SegmentOrigin& o
   if (const long failed = sys::fcntl(made.fd.get(), F_ADD_SEALS, kSeals); failed < 0) {
     return Result<NewSegment>::failure(static_cast<int>(-failed));
   }
+  TSSX_FAULT_POINT(segment_sealed);
   SegmentPage* page = map_shared(made.fd.get(), size);
   if (page == nullptr) return Result<NewSegment>::failure(ENOMEM);
 
+  TSSX_FAULT_POINT(segment_mapped);
   // A fresh memfd reads as zeros: every counter, position and flag starts at its right value.
   SegmentHeader& header = page->header;
   header.magic = kSegmentMagic;

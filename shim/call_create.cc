@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/fault.h"
+#include "core/fault_point.h"
 #include "core/sys.h"
 #include "shim/config.h"
 #include "shim/descriptor_table.h"
@@ -117,6 +118,7 @@ int accept_listed(const Listener& listener, int fd, sockaddr* address, socklen_t
     }
   }
   if (mark != Mark::ours) return accepted;
+  TSSX_FAULT_POINT(accepted);
   Endpoint* endpoint = open_endpoint({Role::server, nonce, listener.path, listener.path_length});
   if (endpoint == nullptr) return accepted;
   if (config.hands_out_ids()) {
@@ -167,6 +169,7 @@ int connect_any(int fd, const sockaddr* address, socklen_t length) {
   const int connected = real::connect(fd, address, length);
   if (endpoint != nullptr && connected == 0) {
     table.set(fd, Slot(Kind::endpoint, endpoint));
+    TSSX_FAULT_POINT(connected);
     adopt_registrations(fd, *endpoint);
   }
   return connected;

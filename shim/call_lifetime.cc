@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "core/fault_point.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/duplicate.h"
@@ -85,8 +86,10 @@ int do_close(int fd) {
   if (slot.kind() == Kind::unknown) return real::close(fd);
   if (slot.kind() == Kind::hidden) return refuse();
   const int kernel_fd = table.kernel_fd(fd);
+  TSSX_FAULT_POINT(close_begun);
   release_for_close(fd);
   if (kernel_fd != fd) table.set(kernel_fd, Slot());
+  TSSX_FAULT_POINT(close_released);
   return real::close(kernel_fd);
 }
 
@@ -200,6 +203,7 @@ TSSX_INTERPOSED int shutdown(int fd, int how) noexcept {
       channel.note_shutdown(how != SHUT_WR, how != SHUT_RD);
       return real::shutdown(endpoint.fd(), how);
     }
+    TSSX_FAULT_POINT(shutdown_begun);
     channel.shutdown(endpoint.fd(), how != SHUT_WR, how != SHUT_RD);
     note_shutdown(*endpoint);
     return 0;

@@ -1,6 +1,7 @@
 // What is ready: the looks at the rings of a set's members.
 
 #include "core/channel.h"
+#include "core/fault_point.h"
 #include "core/socket_look.h"
 #include "shim/endpoint.h"
 #include "shim/epoll_set.h"
@@ -243,11 +244,13 @@ bool EpollSet::arm_all() noexcept {
     if (at->endpoint->channel.is_established()) {
       at->endpoint->channel.announce(true, (at->events & kWritable) != 0);
     }
+    TSSX_FAULT_POINT(epoll_announced);
     register_again(*at);  // a direction that went back to the kernel: EPOLLOUT is the socket's now
   }
   for (Member* at = hot_first_; at != nullptr; at = at->next_hot) {
     if (!has_nothing_to_tell(*at)) return false;
   }
+  TSSX_FAULT_POINT(epoll_armed);
   while (hot_first_ != nullptr) {
     Member& member = *hot_first_;
     make_cold(member);

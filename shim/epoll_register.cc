@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "core/channel.h"
+#include "core/fault_point.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/epoll_set.h"
@@ -112,6 +113,7 @@ int EpollSet::register_again(Member& member) noexcept {
     }
     return 0;
   }
+  TSSX_FAULT_POINT(epoll_registering);
   const std::uint32_t events = member.managed ? managed_events(member) : own_events(member);
   if (member.managed && member.in_front == to_front && events == member.kernel_events) return 0;
   // EPOLLEXCLUSIVE can be neither set nor cleared by EPOLL_CTL_MOD.
@@ -170,6 +172,7 @@ void EpollSet::give_back(Member& member, bool reachable) noexcept {
   } else if (table.find(member.fd).kind() == Kind::fresh) {
     table.set(member.fd, Slot(Kind::ordinary, nullptr));  // not to be marked any more
   }
+  TSSX_FAULT_POINT(epoll_giving_back);
   const int set = number();
   if (set >= 0 && reachable) {
     const bool moves = member.in_front || (member.kernel_events & EPOLLEXCLUSIVE) != 0 ||

@@ -17,6 +17,7 @@
 #include <poll.h>
 
 #include "core/channel.h"
+#include "core/fault_point.h"
 #include "core/sys.h"
 #include "core/unique_fd.h"
 #include "shim/epoll_set.h"
@@ -134,8 +135,10 @@ bool EpollSet::is_kept_here(bool claim) noexcept {
     return true;
   }
   if (keeper == self) return true;  // another thread of ours was faster
+  TSSX_FAULT_POINT(epoll_set_shared);
   if (keeper != kShared) custody_->store(kShared, std::memory_order_release);
   used_.store(true, std::memory_order_release);
+  TSSX_FAULT_POINT(epoll_surrendering);
   surrender();
   // The keeper may be asleep in the set.
   LockScope lock(lock_, is_exclusive_process());

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 
+#include "core/fault_point.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/real.h"
@@ -98,6 +99,7 @@ void EpollSet::prepare_kick() noexcept {
 }
 
 void EpollSet::kick() noexcept {
+  TSSX_FAULT_POINT(epoll_kicking);
   prepare_kick();
   nudge();
 }
@@ -105,6 +107,7 @@ void EpollSet::kick() noexcept {
 void EpollSet::nudge() noexcept {
   const int kick = kick_fd_.load(std::memory_order_relaxed);
   if (kick == 0) return;
+  TSSX_FAULT_POINT(epoll_nudging);
   const std::uint64_t one = 1;
   sys::call(SYS_write, kick, sys::word(&one), sizeof one);
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/channel.h"
+#include "core/fault_point.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/epoll_set.h"
@@ -333,6 +334,7 @@ int EpollSet::wait(epoll_event* events, int maximum, std::uint64_t timeout, cons
       // From here on whoever makes a member hot, or takes its bell, sees a sleeper and kicks; what
       // came before is seen by this look. seq_cst, in SetStay and in look_again().
       const SetStay stay(*this, room_within != kForever);
+      TSSX_FAULT_POINT(epoll_stays);
       if (hot_count_.load(std::memory_order_seq_cst) != 0 ||
           poked_.load(std::memory_order_seq_cst) != nullptr ||
           attention.load(std::memory_order_seq_cst) != word) {
@@ -354,6 +356,7 @@ int EpollSet::wait(epoll_event* events, int maximum, std::uint64_t timeout, cons
       const int fd = stay.front() >= 0 ? stay.front() : number();
       count = fd < 0 ? fail(EBADF) : sleep_in(fd, found, room, left, mask);
     }
+    TSSX_FAULT_POINT(epoll_slept);
     const std::uint64_t awake = sys::now_ns();
     waiter_.note_sleep(awake - asleep);
     if (count < 0) {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "core/fault_point.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
 #include "shim/mark.h"
@@ -30,6 +31,7 @@ void follow_leavers() noexcept {
 void prepare_exec() noexcept {
   if (table.size() == 0) return;
   const int saved = errno;
+  TSSX_FAULT_POINT(exec_begun);
   drop_marks();
   // In two steps, since both ends of one connection may be among them.
   for_each_endpoint([](EndpointRef& endpoint, int number) {
@@ -38,8 +40,10 @@ void prepare_exec() noexcept {
     endpoint.channel().freeze(endpoint.fd());
   });
   for_each_endpoint([](EndpointRef& endpoint, int number) {
+    TSSX_FAULT_POINT(exec_frozen);
     if (is_inherited(number)) endpoint.channel().leave_for_good(endpoint.fd());
   });
+  TSSX_FAULT_POINT(exec_left);
   follow_leavers();
   errno = saved;
 }

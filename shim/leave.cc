@@ -4,6 +4,7 @@
 
 #include <atomic>
 
+#include "core/fault_point.h"
 #include "shim/config.h"
 #include "shim/descriptor_table.h"
 #include "shim/stream_io.h"
@@ -20,6 +21,7 @@ int leave_to_kernel(int fd, Reason why) noexcept {
   if (!endpoint) return table.kernel_fd(fd);
   const int saved = errno;
   endpoint.channel().note_reason(why);
+  TSSX_FAULT_POINT(leave_begun);
   endpoint.channel().leave_for_good(endpoint.fd());
   follow_mode(*endpoint);
   errno = saved;

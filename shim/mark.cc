@@ -5,6 +5,7 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
+#include "core/fault_point.h"
 #include "core/presence.h"
 #include "core/rendezvous.h"
 #include "core/socket_look.h"
@@ -65,6 +66,7 @@ Endpoint* mark_client(int fd) noexcept {
     drop_reference(*endpoint);
     return nullptr;
   }
+  TSSX_FAULT_POINT(marked);
   table.set(fd, Slot(Kind::marked, endpoint));
   table.note_highest(fd);
   return endpoint;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/fault_point.h"
 #include "core/socket_look.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
@@ -373,6 +374,7 @@ int wait_for_events(pollfd* fds, std::size_t count, std::uint64_t timeout, const
       poll.disarm();
       continue;
     }
+    TSSX_FAULT_POINT(poll_armed);
     std::uint64_t rest = kWaitForever;
     if (start != 0) {
       const std::uint64_t gone = sys::now_ns() - start;
@@ -387,6 +389,7 @@ int wait_for_events(pollfd* fds, std::size_t count, std::uint64_t timeout, const
     const std::uint64_t asleep = timed ? sys::now_ns() : 0;
     const int woken =
         real::ppoll(poll.kernel(), poll.count(), rest != kWaitForever ? &left : nullptr, mask);
+    TSSX_FAULT_POINT(poll_slept);
     poll.disarm();
     const std::uint64_t slept = timed ? sys::now_ns() - asleep : 0;
     if (poll.has_rings()) poll.first().waiter.note_sleep(slept);

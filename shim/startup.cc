@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unwind.h>
 
+#include "core/fault_point.h"
 #include "core/fork_gate.h"
 #include "core/presence.h"
 #include "core/remote_fence.h"
@@ -45,8 +46,10 @@ void lock_holds() noexcept {
 
 void before_fork() noexcept {
   drop_marks();
+  TSSX_FAULT_POINT(fork_begun);
   close_fork_gate();
   lock_holds();
+  TSSX_FAULT_POINT(fork_holds_locked);
   lock_sets();
   endpoints.for_each([](Endpoint& endpoint) {
     if (endpoint.descriptors.load(std::memory_order_acquire) != 0) endpoint.channel.prepare_fork();
@@ -60,6 +63,7 @@ void after_fork_failed() noexcept {
 }
 
 void after_fork_in_parent(bool child_exists) noexcept {
+  TSSX_FAULT_POINT(fork_parent);
   if (child_exists) {
     settle_fresh_sockets();
   } else {
@@ -70,6 +74,7 @@ void after_fork_in_parent(bool child_exists) noexcept {
 }
 
 void after_fork_in_child() noexcept {
+  TSSX_FAULT_POINT(fork_child);
   forget_thread();
   open_fork_gate(true);
   reset_presence();
@@ -85,10 +90,12 @@ void after_fork_in_child() noexcept {
     new (&endpoint.members_lock) RobustLock();
     endpoint.channel.forget_lock();
   });
+  TSSX_FAULT_POINT(fork_child_ready);
   lock_holds();
 }
 
 void give_up_connections() noexcept {
+  TSSX_FAULT_POINT(exiting);
   endpoints.for_each([](Endpoint& endpoint) {
     if (endpoint.descriptors.exchange(0, std::memory_order_acq_rel) != 0) {
       endpoint.channel.abandon();

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "core/fault.h"
+#include "core/fault_point.h"
 #include "core/socket_look.h"
 #include "core/sys.h"
 #include "shim/control_data.h"
@@ -194,6 +195,7 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
   }
   if (exclusive) {
     got = real::recvmsg(fd, &message, flags);
+    TSSX_FAULT_POINT(kernel_received_alone);
     if (got > 0 && !(retired && peek == Peek::yes)) {
       got = static_cast<ssize_t>(
           channel.inspect(fd, message, static_cast<std::size_t>(got), peek, &notice));
@@ -209,6 +211,7 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
                                     Channel::Front::notice;
       if (channel.receives_from_ring()) return {0, true, false};
       if (!crowded) got = real::recvmsg(fd, &message, flags | MSG_DONTWAIT);
+      TSSX_FAULT_POINT(kernel_received);
       if (got > 0) {
         got = static_cast<ssize_t>(
             channel.inspect(fd, message, static_cast<std::size_t>(got), peek, &notice));
@@ -495,9 +498,11 @@ ssize_t send_by_kernel(EndpointRef& endpoint, const msghdr& message, int flags) 
   {
     KernelSend scope(channel);
     moved = real::sendmsg(endpoint.fd(), &message, flags);
+    TSSX_FAULT_POINT(kernel_sent);
     scope.set(moved);
   }
   if (moved < 0) return -1;
+  TSSX_FAULT_POINT(kernel_send_told);
   channel.look_for_offer(endpoint.fd());
   follow_mode(*endpoint);
   return moved;

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include "core/fault_point.h"
 #include "shim/call_signal.h"
 #include "shim/real.h"
 #include "shim/status_flags.h"
@@ -31,6 +32,7 @@ Wake nap(std::uint64_t nanoseconds, bool restartable) {
 
 Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool restartable) {
   Sleep sleep(channel);
+  TSSX_FAULT_POINT(sleeping);
   if (deadline != 0 || !restartable) {
     pollfd control{fd, POLLIN, 0};
     timespec left{};
@@ -40,6 +42,7 @@ Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool rest
       left = sys::timespec_of(deadline - now);
     }
     const int ready = real::ppoll(&control, 1, deadline != 0 ? &left : nullptr, nullptr);
+    TSSX_FAULT_POINT(slept_to_deadline);
     if (ready < 0) return Wake::interrupted;
     return ready == 0 ? Wake::timed_out : Wake::look_again;
   }
@@ -56,6 +59,7 @@ Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool rest
     message.msg_control = control;
     message.msg_controllen = sizeof control;
     const ssize_t got = real::recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    TSSX_FAULT_POINT(slept_alone);
     if (got < 0 && errno == EINTR) return Wake::interrupted;
     if (got < 0 && errno == EAGAIN) return after_timeout(channel, fd);
     channel.absorb(fd, got < 0 ? -errno : got, message);
@@ -64,6 +68,7 @@ Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool rest
   // Others may sleep here too: leave the bell for them to see.
   char byte = 0;
   const ssize_t got = real::recv(fd, &byte, 1, MSG_PEEK);
+  TSSX_FAULT_POINT(slept_with_others);
   if (got < 0 && errno == EINTR) return Wake::interrupted;
   if (got < 0 && errno == EAGAIN) return after_timeout(channel, fd);
   if (got <= 0) channel.poll_hang_up(fd);
