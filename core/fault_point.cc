@@ -20,24 +20,22 @@ constexpr std::size_t kPage = 4096;
 constexpr std::size_t kMaxLength = sizeof FaultCount{}.label;
 constexpr long kHoldNs = 20'000'000;
 
-char wanted[kMaxLength];
-std::uint64_t wanted_count = 0;
-Action action = Action::none;
-// Shared by all that were forked since: where they are to go by one count.
-std::atomic<std::uint64_t>* reached = nullptr;
+// Shared by all that were forked since, where they are to go by one count.
+using Reached = std::atomic<std::uint64_t>;
+
+struct Wish {
+  char label[kMaxLength];
+  std::uint64_t count;
+  Action action;
+  Reached* reached;
+};
+constexpr std::size_t kMaxWishes = 2;
+Wish wishes[kMaxWishes];
+std::size_t wish_count = 0;
 FaultCount* counts = nullptr;
 std::size_t counts_size = 0;
 
-void read_wish(const char* wish) noexcept {
-  const char* colon = std::strchr(wish, ':');
-  if (colon == nullptr || static_cast<std::size_t>(colon - wish) >= kMaxLength) return;
-  std::memcpy(wanted, wish, static_cast<std::size_t>(colon - wish));
-  char* end = nullptr;
-  wanted_count = std::strtoul(colon + 1, &end, 10);
-  if (*end != ':') return;
-  reached = static_cast<std::atomic<std::uint64_t>*>(
-      sys::mmap(kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1));
-  if (reached == nullptr) return;
+Action action_of(const char* name) noexcept {
   constexpr struct {
     const char* name;
     Action action;
@@ -46,7 +44,26 @@ void read_wish(const char* wish) noexcept {
                   {"segv", Action::segv},
                   {"hold", Action::hold}};
   for (const auto& known : kActions) {
-    if (std::strcmp(end + 1, known.name) == 0) action = known.action;
+    if (std::strncmp(name, known.name, std::strlen(known.name)) == 0) return known.action;
+  }
+  return Action::none;
+}
+
+void read_wishes(const char* text) noexcept {
+  auto* page = static_cast<Reached*>(
+      sys::mmap(kPage, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1));
+  while (page != nullptr && text != nullptr && wish_count < kMaxWishes) {
+    const char* colon = std::strchr(text, ':');
+    if (colon == nullptr || static_cast<std::size_t>(colon - text) >= kMaxLength) return;
+    Wish& wish = wishes[wish_count];
+    std::memcpy(wish.label, text, static_cast<std::size_t>(colon - text));
+    char* end = nullptr;
+    wish.count = std::strtoul(colon + 1, &end, 10);
+    if (*end != ':') return;
+    wish.action = action_of(end + 1);
+    wish.reached = &page[wish_count++];
+    text = std::strchr(end, ',');
+    if (text != nullptr) ++text;
   }
 }
 
@@ -65,7 +82,7 @@ void map_counts(const char* path) noexcept {
 
 // Before the library's own start (startup.cc), which is the first that may come to a label.
 __attribute__((constructor(101))) void read_environment() {
-  if (const char* wish = ::secure_getenv("TSSX_FAULT"); wish != nullptr) read_wish(wish);
+  if (const char* wish = ::secure_getenv("TSSX_FAULT"); wish != nullptr) read_wishes(wish);
   if (const char* path = ::secure_getenv("TSSX_FAULT_COUNTS"); path != nullptr) map_counts(path);
 }
 
@@ -83,7 +100,7 @@ __attribute__((constructor(101))) void read_environment() {
   for (;;) sys::tgkill(static_cast<int>(sys::getpid()), static_cast<int>(sys::gettid()), signal);
 }
 
-void act() noexcept {
+void act(Action action) noexcept {
   switch (action) {
     case Action::kill:
       die(SIGKILL);
@@ -113,9 +130,12 @@ void reach_fault_point(const char* label) noexcept {
     counts[i].count.fetch_add(1, std::memory_order_relaxed);
     break;
   }
-  if (action == Action::none || std::strcmp(label, wanted) != 0) return;
-  const std::uint64_t now = reached->fetch_add(1, std::memory_order_relaxed) + 1;
-  if (now == wanted_count || wanted_count == 0) act();
+  for (std::size_t i = 0; i < wish_count; ++i) {
+    const Wish& wish = wishes[i];
+    if (std::strcmp(label, wish.label) != 0) continue;
+    const std::uint64_t now = wish.reached->fetch_add(1, std::memory_order_relaxed) + 1;
+    if (now == wish.count || wish.count == 0) act(wish.action);
+  }
 }
 
 }  // namespace tssx
