@@ -100,6 +100,12 @@ void Channel::note_plain(int fd) noexcept {
     const bool cut = side_->receiving.cut.load(relaxed) != 0;
     const bool peer_stays = cut || (in().producer.flags.load(acquire) & kStays) != 0;
     if (!withdrawn && (side_->sending.left.load(relaxed) == 0 || !peer_stays)) return;
+    // Until all that was behind its cut has come, it may have to be taken from the ring
+    // (takes_rest_from_ring()).
+    if (!withdrawn && cut &&
+        in().producer.head.load(acquire) != side_->receiving.final.load(relaxed)) {
+      return;
+    }
     // The peer's messages come before it says that it stays. Its cut is the last of them, unless it
     // froze (leave_for_good()).
     const bool frozen = (out().data_wait.word.load(acquire) & kFrozen) != 0;

@@ -4,7 +4,8 @@
 // Its parts: channel.cc (set-up and end, processes), channel_hold.cc (processes that are gone),
 // channel_rendezvous.cc (the way to the ring), channel_notices.cc (our messages among the bytes),
 // channel_ring.cc (bytes), channel_wait.cc (bells and sleepers), channel_leave.cc (the way back),
-// channel_end.cc (where a ring ends), channel_state.cc (answers to questions).
+// channel_end.cc (where a ring ends), channel_resume.cc (what a killed process had begun),
+// channel_state.cc (answers to questions).
 //
 // A Channel never blocks. Its calls try once and say what happened; whoever wants to wait arms it,
 // sleeps on the control socket, and tries again:
@@ -135,7 +136,11 @@ class Channel {
   void after_kernel_send(long sent) noexcept;
   // The same before a message that has to go by the kernel: one with ancillary data, or MSG_OOB.
   // False if the direction is in the ring: step_aside() or retire() first. True: counted.
-  bool before_ancillary_send() noexcept;
+  bool before_ancillary_send(int fd) noexcept;
+  // After a receive by the kernel that found the end, or ECONNRESET: a peer that was killed while
+  // it left the ring may not have sent again all that was in it. True: this direction is in the
+  // ring once more, and the end comes behind the rest.
+  bool takes_rest_from_ring(int fd) noexcept;
   // After a receive by the kernel: a server that only reads offers by itself; a client that only
   // writes looks for an offer.
   void note_receive(int fd) noexcept;
@@ -152,6 +157,11 @@ class Channel {
     leave_for_a_while  // who has not looked after half a second was killed (has_sleepers())
   };
   Front settle_locked(int fd, Notices which) noexcept;
+  // The same lock. May the peer's cut to the ring come with the next bytes? Then what is read is
+  // to end before it, and settle_locked() takes it.
+  bool expects_cut() const noexcept;
+  // The same lock: does again what somebody had begun with it who was killed.
+  void finish_receiving(int fd) noexcept;
 
   // --- waiting ---
 
@@ -299,6 +309,20 @@ class Channel {
   void ring_for_space(int fd) noexcept;
   void finish_abandoned_sending(int fd) noexcept;
   void finish_abandoned_receiving(int fd) noexcept;
+  // For as long as it takes, or for good?
+  enum class Leave { aside, for_good };
+  void finish_sending(int fd) noexcept;
+  void help_sending(int fd) noexcept;
+  void knock(int fd) noexcept;
+  void repeat_cut(int fd) noexcept;
+  void go_on_leaving(int fd) noexcept;
+  int announce_cut(int fd) noexcept;
+  void send_behind_cut(int fd, Leave how, std::uint64_t end, std::uint64_t position,
+                       bool peer_is_gone) noexcept;
+  void finish_resending(int fd, std::uint64_t position) noexcept;
+  bool freeze_now(int fd, std::uint32_t word, bool nested) noexcept;
+  bool is_in_front(int fd, Notice wanted) noexcept;
+  bool take_bells_before_cut(int fd) noexcept;
   void note_cut(int fd) noexcept;
   Front look_at_front(int fd, Notices which) noexcept;
   void count_received(int fd, std::size_t bytes) noexcept;
@@ -313,8 +337,6 @@ class Channel {
   bool begin_ring_again() noexcept;
   void freeze_end(int fd) noexcept;
   bool call_peer() noexcept;
-  // For as long as it takes, or for good?
-  enum class Leave { aside, for_good };
   void finish_leaving(int fd, Leave how, std::uint64_t end) noexcept;
   void finish_cut(int fd) noexcept;
   void accept_offer(int fd, int segment) noexcept;
@@ -338,6 +360,7 @@ class Channel {
   bool is_only_holder(int fd) noexcept;
   void drop_lock() noexcept;
   void mark_broken() noexcept;
+  void announce_locked(bool for_data, bool for_space) noexcept;
   void count_sleeper() noexcept;
   bool leaves_to_sleepers(Notices which) noexcept;
   // Is it time to ask the socket whether the peer was killed? Less often where it has sent
@@ -366,6 +389,7 @@ class Channel {
   std::uint32_t writes_since_look_ = 0;
   bool offer_alone_ = false;  // the offer is the only thing the client may leave unread
   bool unread_before_cut_ = false;
+  std::uint64_t resuming_ = 0;              // the thread that does so (finish_receiving())
   std::uint32_t losses_ = 0;                // of what was read, see await_cut(); receiving.lock
   std::atomic<std::uint32_t> given_up_{0};  // sleepers that will not wake any more
   std::uint64_t asked_tail_ = 0;            // when reads were last asked for; sending.lock

@@ -208,9 +208,52 @@ bool Channel::await_cut(int fd) noexcept {
       }
       continue;
     }
-    if (sys::now_ns() > deadline) return false;
+    if (sys::now_ns() > deadline) {
+      knock(fd);
+      return false;
+    }
     sys::sched_yield();
   }
+}
+
+// The peer sets its head back to where the ring ended when all that lay behind has gone by the
+// socket, which brings that first. So who was killed before left the rest where it was.
+bool Channel::takes_rest_from_ring(int fd) noexcept {
+  auto& receiving = side_->receiving;
+  // Threads that read by the kernel for good don't count together.
+  if (view_.page == nullptr || receiving.cut.load(relaxed) == 0 || is_plain() ||
+      (is_back() && !is_exclusive())) {
+    return false;
+  }
+  LockScope lock(receiving.lock, is_exclusive());
+  if (lock.hold() == Hold::nested || receives_from_ring() || receiving.cut.load(relaxed) == 0 ||
+      receiving.shut.load(relaxed) != 0) {
+    return false;
+  }
+  const std::uint64_t position =
+      receiving.final.load(relaxed) + receiving.kernel_bytes - receiving.bytes_at_cut;
+  const std::uint64_t rest = in().producer.head.load(acquire) - position;
+  if (rest - 1 >= view_.capacity || !nothing_to_read(fd)) return false;
+  poll_hang_up(fd);
+  if (side_->state.hung_up.load(relaxed) == 0) return false;
+  in().consumer.end.fetch_and(~kEndCut, seq_cst);
+  receiving.tail.store(position, relaxed);
+  receiving.fenced_tail = position;
+  receiving.cut.store(0, relaxed);
+  receiving.mode.store(word_of(Mode::ring), release);
+  return true;
+}
+
+// The peer's process may have been killed before it had sent that, and another one that shares its
+// end be asleep. Whoever has asked for a bell gets it, and goes on with what was begun
+// (help_sending()).
+void Channel::knock(int fd) noexcept {
+  {
+    LockScope lock(side_->sending.lock, is_exclusive());
+    if (lock.hold() == Hold::nested) return;
+    if (sends_to_ring()) ring_for_data(fd);
+  }
+  ring_for_space(fd);
 }
 
 // The last step of freeze(): from here on the peer sends no message of ours, or it has been read.

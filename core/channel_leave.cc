@@ -55,6 +55,7 @@ void Channel::follow_leaver(int fd) noexcept {
 void Channel::finish_cut(int fd) noexcept {
   // The peer's next bytes would come by the kernel, which has to refuse them.
   if (side_->receiving.shut.load(relaxed) != 0) sys::call(SYS_shutdown, fd, SHUT_RD);
+  side_->receiving.bytes_at_cut = side_->receiving.kernel_bytes;
   side_->receiving.mode.store(word_of(Mode::kernel), release);
   TSSX_FAULT_POINT(kernel_entered);
   in().consumer.mode.store(word_of(Mode::kernel), release);
@@ -77,6 +78,10 @@ void Channel::stay_in_kernel(int fd) noexcept {
 bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
   auto& sending = side_->sending;
   const SignalsBlocked blocked;
+  if (sending.unfinished.load(relaxed) != 0) {
+    finish_sending(fd);
+    if (sending.unfinished.load(relaxed) != 0) return false;
+  }
   // Who follows a peer that left for good need not hope either.
   if ((in().producer.flags.load(acquire) & kStays) != 0) how = Leave::for_good;
   if (!sends_to_ring()) {
@@ -116,27 +121,46 @@ bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
   }
   const std::uint64_t head = sending.head.load(relaxed);
   std::uint64_t end = head;
+  sending.unfinished.store(kLeaving, release);
   if (!end_ring(most, &end)) {
+    sending.unfinished.store(0, relaxed);
     resend_by_kernel(fd);
     return true;
   }
+  const int failed = announce_cut(fd);
+  // Data must not follow a cut that was not sent; a peer that is gone reads neither.
+  if (failed != 0 && failed != -EPIPE && failed != -ECONNRESET) {
+    go_on_with_ring();
+    sending.unfinished.store(0, relaxed);
+    return false;
+  }
+  TSSX_FAULT_POINT(leave_cut_sent);
+  send_behind_cut(fd, how, end, end, failed != 0);
+  return true;
+}
+
+// The end of the ring is decided. 0, or -errno of the cut.
+int Channel::announce_cut(int fd) noexcept {
   // A receiver that does not read the socket while the ring keeps it busy sees it here.
   out().producer.mode.store(word_of(Mode::kernel), relaxed);
   TSSX_FAULT_POINT(leave_announced);
   // Before the cut: whoever finds our direction in the kernel knows that its own must follow.
   in().data_wait.word.fetch_or(kWantKernel, seq_cst);
   TSSX_FAULT_POINT(leave_wanted);
-  int failed = send_token(fd, TokenKind::to_kernel, nonce_);
+  const int failed = send_token(fd, TokenKind::to_kernel, nonce_);
   // Without a token any open descriptor marks the cut: in the ring nothing else carries one.
-  if (failed != 0 && failed != -EAGAIN) failed = send_with_descriptor(fd, fd);
-  // Data must not follow a cut that was not sent; a peer that is gone reads neither.
-  if (failed != 0 && failed != -EPIPE && failed != -ECONNRESET) {
-    go_on_with_ring();
-    return false;
-  }
-  TSSX_FAULT_POINT(leave_cut_sent);
+  return failed != 0 && failed != -EAGAIN ? send_with_descriptor(fd, fd) : failed;
+}
+
+// What the ring holds from `end` on goes by the socket, behind the cut; before `position` it has.
+void Channel::send_behind_cut(int fd, Leave how, std::uint64_t end, std::uint64_t position,
+                              bool peer_is_gone) noexcept {
+  auto& sending = side_->sending;
+  const std::uint64_t head = sending.head.load(relaxed);
+  sending.sent_again.store(position, relaxed);
+  sending.unfinished.store(kSendingAgain, release);
   sending.bytes_at_cut = sending.kernel_bytes;
-  if (end != head && (failed != 0 || !send_again(fd, end, head))) {
+  if (end != head && (peer_is_gone || !send_again(fd, position, head))) {
     end = head;  // the peer is gone, and what it left unread is in the ring
   } else if (end != head) {
     sending.kernel_bytes += head - end;
@@ -145,7 +169,6 @@ bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
     out().producer.head.store(end, release);
   }
   finish_leaving(fd, how, end);
-  return true;
 }
 
 // The consumer's tail is final (kFrozen): what lies behind it goes by the socket, which from now on
@@ -153,16 +176,25 @@ bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
 void Channel::resend_by_kernel(int fd) noexcept {
   // A handler that leaves must not find it half done.
   const SignalsBlocked blocked;
+  auto& sending = side_->sending;
+  if (sending.unfinished.load(relaxed) != 0) finish_sending(fd);
   if (!sends_to_ring()) return;
-  const std::uint64_t head = side_->sending.head.load(relaxed);
+  const std::uint64_t head = sending.head.load(relaxed);
   std::uint64_t unread = unread_in_ring();
   // A handler's freeze may be beyond what the read that it interrupted has published.
   const std::uint64_t word = out().consumer.end.load(acquire);
   if ((word & kEndFrozen) != 0) unread = std::min(unread, head - end_position(word));
-  {
-    const SendRoom room(fd, unread);
-    send_again(fd, head - unread, head);
-  }
+  const SendRoom room(fd, unread);
+  finish_resending(fd, head - unread);
+}
+
+// What lies in the ring from `position` on, to a peer that froze.
+void Channel::finish_resending(int fd, std::uint64_t position) noexcept {
+  auto& sending = side_->sending;
+  const std::uint64_t head = sending.head.load(relaxed);
+  sending.sent_again.store(position, relaxed);
+  sending.unfinished.store(kSendingAgain, release);
+  send_again(fd, position, head);
   TSSX_FAULT_POINT(resent);
   in().data_wait.word.fetch_or(kWantKernel, seq_cst);
   out().producer.mode.store(word_of(Mode::kernel), relaxed);
@@ -172,14 +204,20 @@ void Channel::resend_by_kernel(int fd) noexcept {
 // By the socket, what lies in the ring there. False if it did not all go. Nothing must follow a
 // hole in the stream: then the connection has ended.
 bool Channel::send_again(int fd, std::uint64_t position, std::uint64_t head) noexcept {
+  auto& sending = side_->sending;
   int naps = 0;
   while (position != head) {
     const std::uint64_t offset = position & (view_.capacity - 1);
     const std::uint64_t size = std::min(head - position, view_.capacity - offset);
     TSSX_FAULT_POINT(resending);
+    sending.unfinished.store(kSendingPart, release);
     const long sent = sys::send(fd, out_data() + offset, size, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent > 0) {
       position += static_cast<std::uint64_t>(sent);
+      sending.sent_again.store(position, release);
+    }
+    sending.unfinished.store(kSendingAgain, release);
+    if (sent > 0) {
       naps = 0;
     } else if (sent == -EPIPE || sent == -ECONNRESET) {
       return false;  // it is gone
@@ -205,6 +243,7 @@ void Channel::finish_leaving(int fd, Leave how, std::uint64_t end) noexcept {
   sending.calm = 0;
   TSSX_FAULT_POINT(leave_counted);
   sending.mode.store(word_of(Mode::kernel), release);
+  sending.unfinished.store(0, relaxed);
   TSSX_FAULT_POINT(leave_noted);
   if (sending.fin.load(relaxed) != 0) sys::call(SYS_shutdown, fd, SHUT_WR);
   if (how == Leave::for_good) stay_in_kernel(fd);
@@ -237,6 +276,8 @@ void Channel::freeze(int fd) noexcept {
   LockScope reading(receiving.lock, false);
   TSSX_FAULT_POINT(freeze_locked);
   LockScope writing(side_->sending.lock, false);
+  if (writing.hold() != Hold::nested) finish_sending(fd);
+  if (reading.hold() != Hold::nested) finish_receiving(fd);
   if (phase() == Phase::offered) withdraw();
   // Where our direction was in the ring, the peer's messages may lie unread (is_retired()).
   if (view_.page == nullptr || (phase() != Phase::established && !receives_from_ring() &&
@@ -244,7 +285,13 @@ void Channel::freeze(int fd) noexcept {
     refuse(fd);
     return;
   }
-  if ((in().data_wait.word.load(relaxed) & kFrozen) != 0) return;
+  if ((in().data_wait.word.load(relaxed) & kFrozen) != 0) {
+    if (receiving.unfinished.load(relaxed) == kFreezing &&
+        (in().consumer.end.load(acquire) & kEndFrozen) == 0) {
+      freeze_end(fd);
+    }
+    return;
+  }
   if (!receives_from_ring()) {
     // From here on the peer will not cut its direction to the ring; but it may have begun to.
     // seq_cst on both: pairs with those in cut_to_ring().
@@ -257,29 +304,74 @@ void Channel::freeze(int fd) noexcept {
       settle_locked(fd, Notices::take_all);
     }
   }
-  // Once frozen, the socket carries data. So every bell must have come before: take back what was
-  // asked for, and wait for what the peer had claimed already.
+  // Once frozen, the socket carries data. So every bell must have come before: wait for what the
+  // peer had claimed already, and take back what was asked for.
   TSSX_FAULT_POINT(freezing);
   auto& state = side_->state;
-  if ((in().data_wait.word.fetch_and(~kWaiting, seq_cst) & kWaiting) != 0) {
-    state.bells_asked.fetch_sub(1, relaxed);
-  }
+  auto& waiting = in().data_wait.word;
   if ((out().space_wait.word.fetch_and(~kWaiting, seq_cst) & kWaiting) != 0) {
     state.bells_asked.fetch_sub(1, relaxed);
   }
   TSSX_FAULT_POINT(freeze_unasked);
   const std::uint64_t deadline = sys::now_ns() + kFarewellNs;
-  while (receives_from_ring() && receiving.cut.load(relaxed) == 0) {
-    look_at_socket(fd, Notices::take_all);
-    if (state.bells_heard.load(relaxed) >= state.bells_asked.load(relaxed) ||
-        state.hung_up.load(relaxed) != 0 || sys::now_ns() > deadline) {
-      break;
+  for (;;) {
+    // Of a freeze that a killed process had begun the peer may know already.
+    const bool bells_come = receives_from_ring() && receiving.cut.load(relaxed) == 0 &&
+                            (in().consumer.end.load(acquire) & kEndFrozen) == 0;
+    if (bells_come) look_at_socket(fd, Notices::take_all);
+    std::uint32_t word = waiting.load(seq_cst);
+    const std::uint64_t unclaimed = (word & kWaiting) != 0 ? 1 : 0;
+    if (bells_come && receiving.cut.load(relaxed) == 0 &&
+        state.bells_heard.load(relaxed) + unclaimed < state.bells_asked.load(relaxed) &&
+        state.hung_up.load(relaxed) == 0 && sys::now_ns() <= deadline) {
+      sys::sched_yield();
+      continue;
     }
-    sys::sched_yield();
+    TSSX_FAULT_POINT(freeze_waited);
+    if (freeze_now(fd, word, reading.hold() == Hold::nested)) {
+      state.bells_asked.fetch_sub(unclaimed, relaxed);
+      return;
+    }
   }
-  TSSX_FAULT_POINT(freeze_waited);
+}
+
+// The last steps of freeze(), with what it found in the word that the peer claims bells from. False
+// if a bell was claimed meanwhile, which is still to come.
+bool Channel::freeze_now(int fd, std::uint32_t word, bool nested) noexcept {
+  const SignalsBlocked blocked;
+  auto& receiving = side_->receiving;
+  auto& waiting = in().data_wait.word;
+  receiving.unfinished.store(kFreezing, release);
+  const std::uint64_t outer = resuming_;
+  resuming_ = thread_token();
+  // Where we interrupted a read of our own thread, only the end of the ring says what it had
+  // claimed, so the peer must find that when it sees kFrozen.
+  if (nested) {
+    if ((word & kWaiting) != 0 &&
+        !waiting.compare_exchange_strong(word, word & ~kWaiting, seq_cst)) {
+      receiving.unfinished.store(0, relaxed);
+      resuming_ = outer;
+      return false;
+    }
+    freeze_end(fd);
+    resuming_ = outer;
+    waiting.fetch_or(kWantKernel | kFrozen, seq_cst);
+    return true;
+  }
+  // What a handler took while its own thread held the lock, or a reader that died had claimed.
+  if (const std::uint64_t tail = receiving.tail.load(relaxed);
+      receives_from_ring() && in().consumer.tail.load(relaxed) != tail) {
+    publish_tail(fd, tail, tail);
+  }
+  // In one step: whoever else sleeps here is rung for until the peer knows that this end leaves.
+  if (!waiting.compare_exchange_strong(word, (word & ~kWaiting) | kWantKernel | kFrozen, seq_cst)) {
+    receiving.unfinished.store(0, relaxed);
+    resuming_ = outer;
+    return false;
+  }
   freeze_end(fd);
-  in().data_wait.word.fetch_or(kWantKernel | kFrozen, seq_cst);
+  resuming_ = outer;
+  return true;
 }
 
 void Channel::leave_for_good(int fd) noexcept {
@@ -313,9 +405,11 @@ void Channel::leave_for_good(int fd) noexcept {
   receiving.cut.store(1, relaxed);
   receiving.mode.store(word_of(Mode::kernel), release);
   in().consumer.mode.store(word_of(Mode::kernel), relaxed);
+  receiving.unfinished.store(0, relaxed);
   TSSX_FAULT_POINT(farewell_received);
   side_->sending.left.store(1, relaxed);
   side_->sending.mode.store(word_of(Mode::kernel), release);
+  side_->sending.unfinished.store(0, relaxed);
   stay_in_kernel(fd);
   TSSX_FAULT_POINT(farewell_told);
   stop_looking();
@@ -324,6 +418,7 @@ void Channel::leave_for_good(int fd) noexcept {
 bool Channel::leave_ring(int fd) noexcept {
   LockScope lock(side_->sending.lock, is_exclusive());
   if (view_.page == nullptr) return true;
+  if (lock.hold() != Hold::nested) finish_sending(fd);
   if (phase() == Phase::offered) withdraw();
   if (phase() != Phase::established) return true;
   return leave_ring_locked(fd, Leave::for_good);
@@ -332,11 +427,13 @@ bool Channel::leave_ring(int fd) noexcept {
 void Channel::step_aside(int fd) noexcept {
   LockScope lock(side_->sending.lock, is_exclusive());
   TSSX_FAULT_POINT(aside_locked);
+  if (lock.hold() != Hold::nested) finish_sending(fd);
   if (sends_to_ring()) leave_ring_locked(fd, Leave::aside);
 }
 
 void Channel::retire(int fd) noexcept {
   LockScope lock(side_->sending.lock, is_exclusive());
+  if (lock.hold() != Hold::nested) finish_sending(fd);
   if (phase() == Phase::offered) withdraw();
   if (phase() == Phase::established) {
     leave_ring_locked(fd, Leave::for_good);
@@ -355,6 +452,7 @@ bool Channel::shutdown_both(int fd) noexcept {
   LockScope reading(side_->receiving.lock, is_exclusive());
   LockScope writing(side_->sending.lock, is_exclusive());
   if (view_.page == nullptr) return false;
+  if (writing.hold() != Hold::nested) finish_sending(fd);
   leave_ring_locked(fd, Leave::for_good);
   if (sends_to_ring()) return false;
   note_shutdown(true, true);
@@ -383,6 +481,7 @@ void Channel::shutdown(int fd, bool reading, bool writing) noexcept {
   if (reading && writing && shutdown_both(fd)) return;
   if (writing) {
     LockScope lock(side_->sending.lock, is_exclusive());
+    if (lock.hold() != Hold::nested) finish_sending(fd);
     if (lock.hold() != Hold::nested && sends_to_ring() && side_->sending.lock.take_abandoned()) {
       finish_abandoned_sending(fd);
     }

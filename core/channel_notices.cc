@@ -34,6 +34,7 @@ bool Channel::settle(int fd) noexcept {
 
 Channel::Front Channel::settle_locked(int fd, Notices which) noexcept {
   // A peek would move the application's offset, and begin there (SO_PEEK_OFF of socket(7)).
+  finish_receiving(fd);
   const int offset = phase() == Phase::retired ? option_of(fd, SO_PEEK_OFF, -1) : -1;
   if (offset < 0) return look_at_front(fd, which);
   const int none = -1;
@@ -67,8 +68,10 @@ Channel::Front Channel::look_at_front(int fd, Notices which) noexcept {
     if (got <= 0) return Front::application;
     Descriptors clones;
     collect(message, &clones);
-    const bool ours = got == 1 && clones.count == 1 && !has_too_many_notices() &&
-                      classify(clones.fds[0], nonce_) != Notice::foreign;
+    const Notice kind = got == 1 && clones.count == 1 && !has_too_many_notices()
+                            ? classify(clones.fds[0], nonce_)
+                            : Notice::foreign;
+    const bool ours = kind != Notice::foreign;
     close_all(clones);
     if (!ours) return Front::application;
     // What was found lies behind an urgent byte.
@@ -78,11 +81,18 @@ Channel::Front Channel::look_at_front(int fd, Notices which) noexcept {
     part.iov_len = 1;
     message.msg_control = control;
     message.msg_controllen = sizeof control;
+    const SignalsBlocked blocked;
+    auto& unfinished = side_->receiving.unfinished;
+    if (kind == Notice::to_ring) unfinished.store(kTakingCutToRing, relaxed);
+    if (kind == Notice::to_kernel) unfinished.store(kTakingCutToKernel, relaxed);
     got = sys::recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (got != 1) return Front::application;
-    TSSX_FAULT_POINT(notice_taken);
     bool notice = false;
-    inspect(fd, message, 1, Peek::no, &notice);
+    if (got == 1) {
+      TSSX_FAULT_POINT(notice_taken);
+      inspect(fd, message, 1, Peek::no, &notice);
+    }
+    unfinished.store(0, relaxed);
+    if (got != 1) return Front::application;
     if (!notice) {
       // The peer has changed what it sent since we peeked at it. Nobody will ask for it any more.
       Descriptors changed;
@@ -99,6 +109,11 @@ void Channel::count_notice(bool alone) noexcept {
   if (notices_in_a_row_ <= kMostNotices) ++notices_in_a_row_;
 }
 
+bool Channel::expects_cut() const noexcept {
+  return view_.page != nullptr && !receives_from_ring() &&
+         in().producer.mode.load(acquire) == word_of(Mode::ring);
+}
+
 // The peer's cut to the ring was read.
 void Channel::receive_from_ring_now() noexcept {
   auto& receiving = side_->receiving;
@@ -113,7 +128,7 @@ void Channel::receive_from_ring_now() noexcept {
   receiving.mode.store(word_of(Mode::ring), release);
   TSSX_FAULT_POINT(ring_entered);
   // Threads that fell asleep while bytes came by the kernel need a bell from now on.
-  if (side_->state.sleepers.load(seq_cst) != 0) announce(true, false);
+  if (side_->state.sleepers.load(seq_cst) != 0) announce_locked(true, false);
 }
 
 // A message came with a descriptor for which this process had no number left (recvmsg(2)): the

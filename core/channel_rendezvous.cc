@@ -227,6 +227,7 @@ bool Channel::cut_to_ring(int fd, Queue queue) noexcept {
     }
   }
   const SignalsBlocked blocked;
+  sending.unfinished.store(kCutting, relaxed);
   // Before the cut, so that its receiver never sees the ring without it (see peer_is_leaving()).
   // seq_cst, then a look: against a consumer that freezes, and then looks whether a cut is coming
   // (leave_for_good()). One of the two sees the other.
@@ -235,11 +236,13 @@ bool Channel::cut_to_ring(int fd, Queue queue) noexcept {
   if ((out().data_wait.word.load(seq_cst) & kAway) != 0 || !begin_ring_again() ||
       send_token(fd, TokenKind::to_ring, nonce_) != 0) {
     out().producer.mode.store(word_of(Mode::kernel), seq_cst);
+    sending.unfinished.store(0, relaxed);
     return false;
   }
   TSSX_FAULT_POINT(cut_sent);
   sending.attempts = 0;
   sending.mode.store(word_of(Mode::ring), release);
+  sending.unfinished.store(0, relaxed);
   TSSX_FAULT_POINT(cut_noted);
   return true;
 }
@@ -249,6 +252,7 @@ bool Channel::cut_to_ring(int fd, Queue queue) noexcept {
 bool Channel::before_kernel_send(int fd) noexcept {
   auto& sending = side_->sending;
   LockScope lock(sending.lock, is_exclusive());
+  if (lock.hold() != Hold::nested) finish_sending(fd);
   if (sends_to_ring()) return true;
   if (lock.hold() != Hold::nested && side_->state.plain.load(relaxed) == 0) {
     ++sending.calls;
@@ -273,9 +277,10 @@ bool Channel::before_kernel_send(int fd) noexcept {
 }
 
 // A message with ancillary data, or MSG_OOB: by the kernel. False if this direction is in the ring.
-bool Channel::before_ancillary_send() noexcept {
+bool Channel::before_ancillary_send(int fd) noexcept {
   auto& sending = side_->sending;
   LockScope lock(sending.lock, is_exclusive());
+  if (lock.hold() != Hold::nested) finish_sending(fd);
   if (sends_to_ring()) return false;
   sending.calm = 0;
   sending.kernel_senders.fetch_add(1, relaxed);

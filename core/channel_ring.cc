@@ -53,6 +53,7 @@ Outcome Channel::at_end_of_ring(int fd) noexcept {
   if (side_->state.hung_up.load(acquire) != 0) {
     return in().producer.head.load(acquire) == tail ? end_or_reset() : Outcome{Status::done};
   }
+  help_sending(fd);
   if ((flags & kGone) == 0 && !peer_is_leaving() && !has_old_bells()) return {Status::would_block};
   return {ask_for_end(fd) ? Status::done : Status::would_block};
 }
@@ -112,6 +113,10 @@ Outcome Channel::receive(int fd, const iovec* parts, std::size_t count, Peek pee
     if (receiving.mode.load(relaxed) != word_of(Mode::ring)) return {Status::kernel};
     if (lock.hold() != Hold::nested && receiving.lock.take_abandoned()) {
       finish_abandoned_receiving(fd);
+    }
+    if (receiving.unfinished.load(relaxed) != 0 && lock.hold() != Hold::nested) {
+      finish_receiving(fd);
+      if (!receives_from_ring()) return {Status::kernel};
     }
     if (side_->state.broken.load(relaxed) != 0) return end_or_reset();
     const std::uint64_t start = receiving.tail.load(relaxed);
@@ -213,6 +218,11 @@ Outcome Channel::send(int fd, const iovec* parts, std::size_t count, std::size_t
     // We interrupted our own thread in the middle of a copy. What it copied is not published; what
     // we write goes by the kernel, and it will follow.
     return {leave_ring_locked(fd, Leave::aside) ? Status::kernel : Status::would_block};
+  }
+  if (sending.unfinished.load(relaxed) != 0) {
+    finish_sending(fd);
+    if (!sends_to_ring()) return {Status::kernel};
+    if (sending.unfinished.load(relaxed) != 0) return {Status::would_block};  // no room for a cut
   }
   if (sending.lock.take_abandoned()) finish_abandoned_sending(fd);
   if (side_->state.broken.load(relaxed) != 0) {

@@ -79,6 +79,7 @@ short Channel::readiness(int fd, short socket_events) noexcept {
        (out().data_wait.word.load(relaxed) & kReaderGone) != 0)) {
     poll_hang_up(fd);
   }
+  help_sending(fd);
   constexpr int kReadable = POLLIN | POLLRDNORM;
   constexpr int kWritable = POLLOUT | POLLWRNORM | POLLWRBAND;
   int events = 0;

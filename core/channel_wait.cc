@@ -90,6 +90,7 @@ bool Channel::look_at_socket(int fd, Notices which) noexcept {
   alignas(cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))];
   bells_owed_.store(0, relaxed);
   for (int looks = 0; looks < kMostLooks; ++looks) {
+    if (side_->receiving.unfinished.load(relaxed) == kFreezing) finish_receiving(fd);
     // Behind the cut there are data on the socket, not bells.
     if (!receives_from_ring() || side_->receiving.cut.load(relaxed) != 0) return true;
     msghdr message{};
@@ -98,6 +99,10 @@ bool Channel::look_at_socket(int fd, Notices which) noexcept {
     message.msg_control = control;
     message.msg_controllen = sizeof control;
     const bool only_look = which != Notices::take_all && has_sleepers();
+    if (!only_look && peer_is_leaving() && side_->holders.load(relaxed) > 1) {
+      if (!take_bells_before_cut(fd)) return true;
+      continue;
+    }
     const long got =
         sys::recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC | (only_look ? MSG_PEEK : 0));
     TSSX_FAULT_POINT(bells_drained);
@@ -132,9 +137,13 @@ void Channel::absorb(int fd, long received, const msghdr& message) noexcept {
   Descriptors found;
   collect(copy, &found);
   // In the ring nothing but a cut carries a descriptor; without a free number it is truncated.
-  const bool cut = found.count != 0 || (message.msg_flags & MSG_CTRUNC) != 0;
+  const bool carries = found.count != 0 || (message.msg_flags & MSG_CTRUNC) != 0;
+  // One to the ring was repeated, by who did not know whether it was sent (repeat_cut()).
+  const bool cut =
+      carries && (found.count == 0 || in().producer.mode.load(acquire) != word_of(Mode::ring) ||
+                  classify(found.fds[0], nonce_) != Notice::to_ring);
   close_all(found);
-  const std::uint64_t bells = static_cast<std::uint64_t>(received) - (cut ? 1U : 0U);
+  const std::uint64_t bells = static_cast<std::uint64_t>(received) - (carries ? 1U : 0U);
   const std::uint64_t heard = side_->state.bells_heard.fetch_add(bells, relaxed) + bells;
   if (heard > side_->state.bells_asked.load(relaxed) + kMostUnasked) mark_broken();
   if (cut) note_cut(fd);
@@ -162,6 +171,7 @@ void Channel::ring_for_space(int fd) noexcept {
   // Under the lock: a bell must not overtake a cut that another thread is about to send. Locks are
   // always taken in this order, receiving before sending.
   LockScope lock(side_->sending.lock, is_exclusive());
+  if (lock.hold() != Hold::nested) finish_sending(fd);
   if (sends_to_ring()) {
     TSSX_FAULT_POINT(space_bell_locked);
     rung = send_bell(fd, side_->sending.mode);
@@ -198,9 +208,16 @@ void Channel::finish_abandoned_receiving(int fd) noexcept {
 
 // --- sleepers ---
 
+// Under the receiving lock, as bells that are asked for while another thread or process freezes
+// this end would come among the data (freeze()).
+void Channel::announce(bool for_data, bool for_space) noexcept {
+  LockScope lock(side_->receiving.lock, is_exclusive());
+  announce_locked(for_data, for_space);
+}
+
 // A set waiting bit is not taken back where another thread or an epoll set may rely on it (see
 // take_back_bells()). The price is a bell too many when the wait ended by itself.
-void Channel::announce(bool for_data, bool for_space) noexcept {
+void Channel::announce_locked(bool for_data, bool for_space) noexcept {
   // Full fences between the announcement and the caller's look; they pair with those in
   // publish_head() and publish_tail().
   // Each announcement that finds the bit clear may bring one bell.
@@ -258,7 +275,7 @@ bool Channel::arm_data() noexcept {
   LockScope lock(receiving.lock, is_exclusive());
   if (side_->state.hung_up.load(relaxed) != 0) return false;
   if (receives_from_ring()) {
-    announce(true, false);
+    announce_locked(true, false);
     TSSX_FAULT_POINT(data_announced);
     // kGone alone is a hint, and no reason to stay awake: the socket's own end wakes the sleeper.
     if (in().producer.head.load(acquire) != receiving.tail.load(relaxed) ||
@@ -277,7 +294,7 @@ bool Channel::arm_space() noexcept {
   LockScope lock(side_->receiving.lock, is_exclusive());
   if (side_->state.hung_up.load(relaxed) != 0) return false;
   if (sends_to_ring()) {
-    announce(false, true);
+    announce_locked(false, true);
     if (may_send()) return false;
     TSSX_FAULT_POINT(space_announced);
     bump(out().producer.sleeps);

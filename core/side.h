@@ -24,6 +24,18 @@ enum class Phase : std::uint32_t {
   retired       // stays with, or is moving back to, the kernel
 };
 
+// What goes by the socket, and has to be done again if the process that does it is killed; see
+// channel_resume.cc.
+enum Unfinished : std::uint32_t {
+  kCutting = 1,   // to the ring
+  kLeaving,       // a cut to the kernel; no byte of the ring's has gone again
+  kSendingAgain,  // what was unread in the ring: it has gone up to `sent_again`
+  kSendingPart,   // the same, and the next part may have gone or not
+  kFreezing,      // from the freeze on, until this direction is the kernel's
+  kTakingCutToRing,
+  kTakingCutToKernel
+};
+
 struct Side {
   SideRecord record;  // for tssx-stat
 
@@ -45,7 +57,9 @@ struct Side {
     std::atomic<std::uint32_t> called;  // 1: a to_kernel message came that cut nothing
     std::uint64_t fenced_tail;          // see Channel::publish_tail
     std::uint64_t kernel_bytes;         // received by the kernel so far
+    std::uint64_t bytes_at_cut;         // kernel_bytes when the ring had been read to its end
     std::uint64_t left_since;           // see Channel::leaves_to_sleepers; 0: nothing is left
+    std::atomic<std::uint32_t> unfinished;  // Unfinished: what the lock's holder is at
   } receiving;
 
   struct alignas(kCacheLine) {
@@ -60,10 +74,12 @@ struct Side {
     std::uint32_t next_attempt;                 // value of `calls` at which to offer or cut
     std::uint32_t attempts;                     // that failed in a row: they become rarer
     std::uint32_t calls_since_offer;
-    std::uint32_t calm;          // calls by the kernel since the direction stepped aside
-    std::uint32_t returns;       // times it came back to the ring
-    std::uint64_t kernel_bytes;  // sent by the kernel so far
-    std::uint64_t bytes_at_cut;  // kernel_bytes when the direction left the ring
+    std::uint32_t calm;                     // calls by the kernel since the direction stepped aside
+    std::uint32_t returns;                  // times it came back to the ring
+    std::uint64_t kernel_bytes;             // sent by the kernel so far
+    std::uint64_t bytes_at_cut;             // kernel_bytes when the direction left the ring
+    std::atomic<std::uint64_t> sent_again;  // see kSendingAgain
+    std::atomic<std::uint32_t> unfinished;  // Unfinished: what the lock's holder is at
   } sending;
 
   struct alignas(kCacheLine) {

@@ -139,10 +139,14 @@ bool EpollSet::is_kept_here(bool claim) noexcept {
   if (keeper != kShared) custody_->store(kShared, std::memory_order_release);
   used_.store(true, std::memory_order_release);
   TSSX_FAULT_POINT(epoll_surrendering);
+  // The keeper may be asleep in the set. It is to come back also if this process ends on the way.
+  const auto wake_keeper = [this] {
+    LockScope lock(lock_, is_exclusive_process());
+    kick();
+  };
+  wake_keeper();
   surrender();
-  // The keeper may be asleep in the set.
-  LockScope lock(lock_, is_exclusive_process());
-  kick();
+  wake_keeper();
   return false;
 }
 

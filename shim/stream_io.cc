@@ -159,6 +159,46 @@ KernelReceive sleep_for_kernel_bytes(Channel& channel, int fd, std::uint64_t& de
   return {real::recv(fd, &byte, 1, MSG_PEEK) < 0 ? -1 : 0, true, false};
 }
 
+// Several processes may read here, and the peer's cut to the ring lie behind what is there. Who
+// takes it may be killed before it is noted, so it is taken by itself (core/channel_resume.cc): how
+// many bytes lie before it, or all that fit; 0 at the end, and where there is nothing else; < 0:
+// -errno. Called with the receiving lock.
+ssize_t bytes_before_cut(Channel& channel, int fd, const msghdr& parts, bool* cut) noexcept {
+  iovec wider[kParts];
+  char beyond = 0;
+  const std::size_t count = std::min(parts.msg_iovlen, kParts - 1);
+  std::memcpy(wider, parts.msg_iov, count * sizeof(iovec));
+  wider[count] = iovec{&beyond, 1};
+  alignas(cmsghdr) char control[kControlRoom];
+  msghdr look{};
+  look.msg_iov = wider;
+  look.msg_iovlen = count + 1;
+  look.msg_control = control;
+  look.msg_controllen = sizeof control;
+  const long got = sys::recvmsg(fd, &look, MSG_DONTWAIT | MSG_PEEK | MSG_CMSG_CLOEXEC);
+  if (got <= 0) return got;
+  const std::size_t bytes =
+      channel.inspect(fd, look, static_cast<std::size_t>(got), Peek::yes, cut);
+  if (!*cut) {
+    msghdr nobody{};
+    int flags = 0;
+    deliver_control(look, nobody, flags);  // closes what it brought
+  }
+  return static_cast<ssize_t>(bytes);
+}
+
+// The first `size` bytes of the parts; fewer of many parts.
+void limit_parts(msghdr& message, iovec* parts, std::size_t size) noexcept {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < message.msg_iovlen && count < kParts && size != 0; ++i) {
+    parts[count] = message.msg_iov[i];
+    parts[count].iov_len = std::min(parts[count].iov_len, size);
+    size -= parts[count++].iov_len;
+  }
+  message.msg_iov = parts;
+  message.msg_iovlen = count;
+}
+
 // One recvmsg(2) in kernel mode, our notices taken out of it.
 KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr& parts, int flags,
                                   bool may_block, std::uint64_t& deadline) {
@@ -203,19 +243,38 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
   } else {
     // Others read here too: what is taken off the socket, and what it means, belong together.
     bool crowded = false;  // a message of ours is left for sleepers to see
+    bool settled = false;  // a message of ours was taken by itself
     {
       LockScope lock(channel.side().receiving.lock, false);
+      channel.finish_receiving(fd);
       if (channel.receives_from_ring()) return {0, true, false};
       const bool others_sleep = channel.has_sleepers();
       crowded = others_sleep && channel.settle_locked(fd, Channel::Notices::leave_for_a_while) ==
                                     Channel::Front::notice;
       if (channel.receives_from_ring()) return {0, true, false};
-      if (!crowded) got = real::recvmsg(fd, &message, flags | MSG_DONTWAIT);
+      bool cut = false;
+      ssize_t limit = 1;
+      if (!crowded && peek == Peek::no && channel.expects_cut()) {
+        limit = bytes_before_cut(channel, fd, parts, &cut);
+        limit_parts(message, wider, static_cast<std::size_t>(std::max<ssize_t>(limit, 0)));
+      }
+      if (cut && limit == 0) {
+        channel.settle_locked(fd, Channel::Notices::leave_for_a_while);
+        settled = true;
+      } else if (limit < 0) {
+        got = fail(static_cast<int>(-limit));
+      } else if (!crowded && limit != 0) {
+        got = real::recvmsg(fd, &message, flags | MSG_DONTWAIT);
+      }
       TSSX_FAULT_POINT(kernel_received);
       if (got > 0) {
         got = static_cast<ssize_t>(
             channel.inspect(fd, message, static_cast<std::size_t>(got), peek, &notice));
       }
+    }
+    if (settled) {
+      follow_mode(*endpoint);  // without the lock
+      return {0, true, false};
     }
     if (crowded) {
       if (!may_block) return {fail(EAGAIN), false, false};
@@ -228,9 +287,20 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
       got = -1;
     }
   }
+  if (got == 0 || (got < 0 && errno == ECONNRESET)) {
+    const int failed = got < 0 ? ECONNRESET : 0;
+    if (total_size(parts) != 0 && channel.takes_rest_from_ring(fd)) {
+      if (failed != 0 && !channel.is_own_reset()) {
+        channel.side().state.reset.store(1, std::memory_order_relaxed);
+      }
+      return {0, true, false};
+    }
+    if (failed != 0) errno = failed;
+  }
   follow_mode(*endpoint);
   if (got < 0) {
-    if (errno == ECONNRESET && channel.is_own_reset()) return {0, false, false};
+    const bool told = channel.side().state.reset_reported.load(std::memory_order_relaxed) != 0;
+    if (errno == ECONNRESET && (told || channel.is_own_reset())) return {0, false, false};
     if (errno == ECONNRESET) channel.note_reset_told();
     return {-1, false, false};
   }
@@ -501,7 +571,11 @@ ssize_t send_by_kernel(EndpointRef& endpoint, const msghdr& message, int flags) 
     TSSX_FAULT_POINT(kernel_sent);
     scope.set(moved);
   }
-  if (moved < 0) return -1;
+  if (moved < 0) {
+    // Told once, by whichever call finds it first.
+    if (errno == ECONNRESET) channel.note_reset_told();
+    return -1;
+  }
   TSSX_FAULT_POINT(kernel_send_told);
   channel.look_for_offer(endpoint.fd());
   follow_mode(*endpoint);
@@ -535,7 +609,7 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
       channel.retire(fd);
     }
     std::uint64_t deadline = 0;
-    while (!channel.before_ancillary_send()) {
+    while (!channel.before_ancillary_send(fd)) {
       channel.note_aside();
       channel.step_aside(fd);
       if (!channel.sends_to_ring()) continue;

@@ -512,7 +512,8 @@ void shared_set(int fd, Role role, Role doer, Ledger& ledger) {
   const auto serve = [set, fd](Worker& worker, int count) {
     for (int served = 0; served != count;) {
       epoll_event found{};
-      ::epoll_wait(set, &found, 1, -1);
+      // Now and then: docs/limitations.md, "Sets shared by processes".
+      ::epoll_wait(set, &found, 1, 200);
       const Served what = serve_one(fd, worker, MSG_DONTWAIT);
       if (what == Served::end) return false;
       if (what == Served::answered) ++served;

@@ -264,7 +264,7 @@ class Walk {
  private:
   // Runs every shape undisturbed, until each label was met where it has to be.
   void explore() {
-    constexpr int kTries = 6;
+    constexpr int kTries = 30;
     for (int attempt = 0; attempt < kTries; ++attempt) {
       bool complete = true;
       for (const std::string& shape : all_shapes(options_.only_shape)) {
