@@ -12,9 +12,6 @@ constexpr std::uint64_t kProbeNs = 4'000;
 constexpr std::uint64_t kShortestBudgetNs = 8'000;
 constexpr std::uint64_t kLostSliceNs =
     500'000;  // a yield this long gave a whole slice to a stranger
-constexpr std::uint64_t kSomebodyRanNs = 2'500;  // a yield to nobody takes half a microsecond
-constexpr std::uint32_t kHasCompany = 128;
-constexpr std::uint32_t kWorthYielding = 32;
 constexpr std::uint64_t kFirstPenaltyNs = 1'000'000;
 constexpr std::uint64_t kLongestPenaltyNs = 100'000'000;
 
@@ -23,17 +20,6 @@ std::atomic<std::uint64_t> spin_limit_ns{50'000};
 // Shared by all endpoints of the process: a busy CPU is busy for each of them.
 std::atomic<std::uint64_t> no_yield_until{0};
 std::atomic<std::uint64_t> penalty_ns{kFirstPenaltyNs};
-
-// How often a yield let somebody else run, and how often one that did brought what was waited for;
-// of recent ones, in 1/256.
-std::atomic<std::uint32_t> company{0};
-std::atomic<std::uint32_t> earned_by_yields{256};
-
-void follow(std::atomic<std::uint32_t>& average, bool yes) noexcept {
-  const std::uint32_t before = average.load(std::memory_order_relaxed);
-  const std::uint32_t after = before - before / 8 + (yes ? 256 / 8 : 0);
-  if (after != before) average.store(after, std::memory_order_relaxed);
-}
 
 }  // namespace
 
@@ -52,8 +38,7 @@ std::uint64_t Waiter::budget() noexcept {
   const std::uint64_t blocked = no_yield_until.load(std::memory_order_relaxed);
   if (blocked != 0 && sys::now_ns() < blocked) return 0;
   const std::uint64_t average = average_ns_.load(std::memory_order_relaxed);
-  if (average < kWorthWaitingNs &&
-      earned_by_yields.load(std::memory_order_relaxed) >= kWorthYielding) {
+  if (average < kWorthWaitingNs) {
     const std::uint64_t wanted = 3 * average;
     const std::uint64_t least = wanted < kShortestBudgetNs ? kShortestBudgetNs : wanted;
     return least < limit ? least : limit;
@@ -65,7 +50,6 @@ std::uint64_t Waiter::budget() noexcept {
 
 bool Waiter::succeed(std::uint64_t start) noexcept {
   const std::uint64_t waited = sys::now_ns() - start;
-  if (waited < kShortestBudgetNs) follow(earned_by_yields, true);
   const std::uint32_t average = average_ns_.load(std::memory_order_relaxed);
   const auto capped = static_cast<std::uint32_t>(waited < 1'000'000 ? waited : 1'000'000);
   average_ns_.store(average - average / 4 + capped / 4, std::memory_order_relaxed);
@@ -79,19 +63,12 @@ void Waiter::note_sleep(std::uint64_t nanoseconds) noexcept {
   average_ns_.store(average - average / 4 + capped / 4, std::memory_order_relaxed);
 }
 
-bool Waiter::has_company() noexcept {
-  return company.load(std::memory_order_relaxed) > kHasCompany;
-}
-
 bool Waiter::may_yield(std::uint64_t now) noexcept {
   return now >= no_yield_until.load(std::memory_order_relaxed);
 }
 
 void Waiter::note_yield(std::uint64_t before, std::uint64_t after, bool earned) noexcept {
   const std::uint64_t took = after - before;
-  const bool gave = took > kSomebodyRanNs;
-  follow(company, gave);
-  if (gave || earned) follow(earned_by_yields, earned);
   if (took > kLostSliceNs || (took > kBusyYieldNs && !earned)) {
     const std::uint64_t penalty = penalty_ns.load(std::memory_order_relaxed);
     no_yield_until.store(after + penalty, std::memory_order_relaxed);

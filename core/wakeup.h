@@ -42,8 +42,7 @@ class Waiter {
     const std::uint64_t start = sys::now_ns();
     const std::uint64_t deadline = start + budget;
     std::uint64_t next_yield = start + kFirstYieldNs;
-    // Where somebody else had work at most of our last yields, pausing keeps him from it.
-    const bool same_cpu = peer_cpu == current_cpu() || has_company();
+    const bool same_cpu = peer_cpu == current_cpu();
     for (;;) {
       if (!same_cpu) {
         for (int i = 0; i < kLooksPerRound; ++i) {
@@ -88,7 +87,6 @@ class Waiter {
 
   std::uint64_t budget() noexcept;
   bool succeed(std::uint64_t start) noexcept;
-  static bool has_company() noexcept;
   static bool may_yield(std::uint64_t now) noexcept;
   static void note_yield(std::uint64_t before, std::uint64_t after, bool earned) noexcept;
 
