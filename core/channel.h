@@ -340,6 +340,7 @@ class Channel {
   void finish_leaving(int fd, Leave how, std::uint64_t end) noexcept;
   void finish_cut(int fd) noexcept;
   void accept_offer(int fd, int segment) noexcept;
+  bool client_is_present(int fd) noexcept;
   bool make_offer(int fd) noexcept;
   void postpone(Reason why) noexcept;
   void note_calm(int fd) noexcept;

@@ -87,6 +87,15 @@ void Channel::postpone(Reason why) noexcept {
   sending.next_attempt = sending.calls + (kOfferAfterCalls << sending.attempts) / 2;
 }
 
+// Can the client still follow an offer? If not, the connection stays in the kernel.
+bool Channel::client_is_present(int fd) noexcept {
+  int failed = 0;
+  if (is_present(nonce_, &failed)) return true;
+  note_reason(failed != 0 ? Reason::no_segment : Reason::peer_absent, failed);
+  note_retired(fd);
+  return false;
+}
+
 bool Channel::make_offer(int fd) noexcept {
   auto& sending = side_->sending;
   const SetUpScope set_up;
@@ -99,12 +108,7 @@ bool Channel::make_offer(int fd) noexcept {
     set_phase(Phase::retired);
     return false;
   }
-  int probe_failed = 0;
-  if (!is_present(nonce_, &probe_failed)) {
-    note_reason(probe_failed != 0 ? Reason::no_segment : Reason::peer_absent, probe_failed);
-    note_retired(fd);
-    return false;
-  }
+  if (!client_is_present(fd)) return false;
   if (!becomes_drained(fd)) {
     postpone(Reason::unread);
     return false;
@@ -124,9 +128,8 @@ bool Channel::make_offer(int fd) noexcept {
   line.holders.store(1, relaxed);
   line.fenced.store(take_part_in_fences() ? 1 : 0, relaxed);
   // Asked again, as late as can be: a client that left since then finds one byte too many.
-  if (!is_present(nonce_)) {
+  if (!client_is_present(fd)) {
     unmap_segment(view);
-    note_retired(fd);
     return false;
   }
   if (send_with_descriptor(fd, made.value().fd.get()) != 0) {
