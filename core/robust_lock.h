@@ -8,9 +8,9 @@
 // Invariants:
 //  1. owner_ is 0 or the token of the thread that holds the lock.
 //  2. frame_ is the LockScope on that thread's stack, or null where the owner holds it without one.
-//  3. abandoned_ is set where an owner was killed, or left by siglongjmp, until somebody has taken
-//  care
-//     of what it had begun. Guarded by the lock itself.
+//  3. abandoned_ is set where an owner was killed, or left by siglongjmp, until somebody has seen
+//  to
+//     what it had begun. Guarded by the lock itself.
 //  4. Nobody sleeps in the kernel for anything but this lock while holding it, so waiting is short.
 #pragma once
 

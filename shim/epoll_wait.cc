@@ -19,6 +19,7 @@ namespace {
 
 constexpr int kBatch = 128;        // kernel events fetched at once
 constexpr int kLooksPerCall = 16;  // at the kernel's set, where it told of nothing but tags
+constexpr int kRingLooks = 16;     // at the rings, for one at the clock
 constexpr std::uint32_t kBusyCalls = 4;
 constexpr std::uint64_t kSharedSleepNs = 200'000'000;
 constexpr std::uint64_t kKernelEveryNs =
@@ -222,10 +223,10 @@ bool EpollSet::spin(epoll_event* events, int maximum, bool turn, int* count) noe
     }
   }
   std::uint64_t next_kernel_look = turn ? 0 : sys::now_ns() + kKernelWhileWaitingNs;
-  int looks = turn ? 15 : 0;
+  int looks = turn ? kRingLooks - 1 : 0;
   return waiter_.wait(peer_cpu, [&] {
     if (hot_may_be_ready()) return true;
-    if (++looks % 16 != 0) return false;
+    if (++looks % kRingLooks != 0) return false;
     const std::uint64_t now = sys::now_ns();
     if (now < next_kernel_look) return false;
     next_kernel_look = now + kKernelWhileWaitingNs;
