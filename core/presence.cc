@@ -124,7 +124,7 @@ bool make_presence() noexcept {
 
 }  // namespace
 
-bool announce_presence(Nonce* nonce) noexcept {
+bool make_nonce(Nonce* nonce) noexcept {
   const LockScope scope(lock, false);
   if (scope.hold() == Hold::nested) return false;
   const int old = descriptor.load(std::memory_order_relaxed);

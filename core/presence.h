@@ -25,9 +25,10 @@
 
 namespace tssx {
 
-// The nonce of a new mark, with what identifies this process's presence in front. False if there is
-// none: then the socket is not to be marked.
-bool announce_presence(Nonce* nonce) noexcept;
+// The nonce of a new mark, which no other connection has, with what identifies this process's
+// presence in front. False if the kernel has no random bytes yet, or there can be no presence: then
+// the socket is not to be marked.
+bool make_nonce(Nonce* nonce) noexcept;
 
 // An endpoint that is marked and has not moved is left to somebody else.
 void revoke_presence() noexcept;
@@ -39,7 +40,7 @@ bool is_present(const Nonce& nonce, int* failed = nullptr) noexcept;
 // The number of the presence's socket, or -1; a hidden descriptor, above what applications use.
 std::atomic<int>& presence_descriptor() noexcept;
 
-// In the child of a fork: another thread of the parent may have been in announce_presence().
+// In the child of a fork: another thread of the parent may have been in make_nonce().
 void reset_presence() noexcept;
 
 // Bytes of a nonce: identity of the presence, network namespace, and what tells connections apart.

@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "core/fault_point.h"
-#include "core/presence.h"
 #include "core/sys.h"
 #include "core/unique_fd.h"
 
@@ -26,8 +25,6 @@ int digit_value(char digit) noexcept {
 }
 
 }  // namespace
-
-bool make_nonce(Nonce* nonce) noexcept { return announce_presence(nonce); }
 
 socklen_t make_mark(const Nonce& nonce, sockaddr_un* address) noexcept {
   std::memset(address, 0, sizeof *address);

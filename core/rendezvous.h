@@ -32,10 +32,6 @@ namespace tssx {
 // "\0tssx/2/" and the nonce in hexadecimal.
 inline constexpr char kMarkFamily[] = "tssx/";  // of every protocol version, after the NUL
 
-// A nonce that no other connection has, with the identity of this process's presence (presence.h).
-// False if the kernel has no random bytes yet, or there can be no presence.
-bool make_nonce(Nonce* nonce) noexcept;
-
 // Fills the abstract address of a mark; returns its length for bind(2).
 socklen_t make_mark(const Nonce& nonce, sockaddr_un* address) noexcept;
 

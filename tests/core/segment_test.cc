@@ -1,4 +1,5 @@
 #include "core/segment.h"
+#include "core/presence.h"
 
 #include <errno.h>
 #include <fcntl.h>

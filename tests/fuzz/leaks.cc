@@ -6,6 +6,7 @@
 #include <fstream>
 #include <string>
 
+#include "core/presence.h"
 #include "core/rendezvous.h"
 #include "tests/fuzz/guard.h"
 

@@ -20,6 +20,7 @@
 
 #include "core/channel.h"
 #include "core/channel_detail.h"
+#include "core/presence.h"
 #include "core/robust_lock.h"
 #include "core/sys.h"
 
