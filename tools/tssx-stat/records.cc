@@ -5,24 +5,15 @@
 #include <cstring>
 #include <iterator>
 #include <limits>
-#include <type_traits>
 
 #include "core/side.h"
 #include "tools/tssx-stat/glob.h"
+#include "tools/tssx-stat/load.h"
 
 namespace tssx::stat_tool {
 namespace {
 
 constexpr std::size_t kLargestRecord = std::size_t{256} << 10U;
-
-// REQUIRES: offset + sizeof(T) <= bytes.size().
-template <typename T>
-T load(std::span<const std::uint8_t> bytes, std::size_t offset) {
-  static_assert(std::is_trivially_copyable_v<T>);
-  T value;
-  std::memcpy(&value, bytes.data() + offset, sizeof value);
-  return value;
-}
 
 std::uint32_t word(std::span<const std::uint8_t> page, std::size_t offset) {
   return load<std::uint32_t>(page, offset);

@@ -6,19 +6,11 @@
 #include <cstring>
 #include <iterator>
 #include <limits>
-#include <type_traits>
+
+#include "tools/tssx-stat/load.h"
 
 namespace tssx::stat_tool {
 namespace {
-
-// REQUIRES: offset + sizeof(T) <= bytes.size().
-template <typename T>
-T load(std::span<const std::uint8_t> bytes, std::size_t offset) {
-  static_assert(std::is_trivially_copyable_v<T>);
-  T value;
-  std::memcpy(&value, bytes.data() + offset, sizeof value);
-  return value;
-}
 
 bool plausible(const SegmentHeader& header) {
   return header.magic == kSegmentMagic && header.version == kProtocolVersion &&
