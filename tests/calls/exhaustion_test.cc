@@ -31,6 +31,7 @@
 
 #include "tests/support/child.h"
 #include "tests/support/connection.h"
+#include "tests/support/echo.h"
 #include "tests/support/epoll_set.h"
 #include "tests/support/io.h"
 #include "tests/support/pattern.h"
@@ -118,27 +119,6 @@ void converse(int mine, int peer) {
   EXPECT_TRUE(matches_pattern(read_exactly(mine, 300000), 0));
   echo.join();
   EXPECT_EQ(poll_now(mine, POLLIN | POLLOUT), POLLOUT);
-}
-
-// Echoes until the end of the stream.
-void serve(int fd) {
-  char bytes[4096];
-  ssize_t n = 0;
-  while ((n = ::read(fd, bytes, sizeof bytes)) > 0) {
-    EXPECT_EQ(write_all(fd, std::string_view(bytes, static_cast<std::size_t>(n))),
-              static_cast<std::size_t>(n));
-  }
-  EXPECT_EQ(n, 0);
-}
-
-void expect_echo(int fd) {
-  for (int i = 0; i < 100; ++i) {
-    if (i % 40 == 0) sleep_a_moment();
-    ASSERT_EQ(write_all(fd, "line"), 4U);
-    ASSERT_EQ(read_exactly(fd, 4), "line");
-  }
-  ASSERT_EQ(write_all(fd, pattern(0, 100000)), 100000U);
-  EXPECT_TRUE(matches_pattern(read_exactly(fd, 100000), 0));
 }
 
 // --- descriptors ---
