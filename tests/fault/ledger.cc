@@ -1,6 +1,5 @@
 #include "tests/fault/ledger.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -9,6 +8,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+
+#include "tests/support/open_descriptors.h"
 
 namespace fault {
 namespace {
@@ -49,18 +50,6 @@ int mapped_segments() {
   return count;
 }
 
-int open_sockets() {
-  int count = 0;
-  DIR* directory = ::opendir("/proc/self/fd");
-  if (directory == nullptr) return -1;
-  while (const dirent* entry = ::readdir(directory)) {
-    char target[64] = {};
-    if (::readlinkat(::dirfd(directory), entry->d_name, target, sizeof target - 1) <= 0) continue;
-    const std::string name = target;
-    if (name.starts_with("socket:") || name.starts_with("/memfd:")) ++count;
-  }
-  ::closedir(directory);
-  return count;
-}
+int open_sockets() { return tssx_test::count_open({"socket:", "/memfd:"}); }
 
 }  // namespace fault

@@ -10,6 +10,8 @@
 
 #include <cstring>
 
+#include "tests/support/attach.h"
+
 namespace fault {
 namespace {
 
@@ -183,20 +185,7 @@ namespace {
 // In a message that brings a descriptor, if asked: which a read(2) at the other end drops.
 ssize_t send_record(int fd, Record& record, bool with_descriptor) {
   if (!with_descriptor) return ::write(fd, &record, kRecord);
-  iovec part{&record, kRecord};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  const int some = STDERR_FILENO;
-  std::memcpy(CMSG_DATA(header), &some, sizeof some);
-  return ::sendmsg(fd, &message, 0);
+  return tssx_test::send_attached(fd, &record, kRecord, STDERR_FILENO);
 }
 
 }  // namespace

@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "tests/support/attach.h"
+
 namespace fault {
 namespace {
 
@@ -178,20 +180,7 @@ void Stream::put_with_descriptor(std::size_t size) {
   const std::uint64_t position = mine_.wrote;
   fill(sent_.data(), position, size, out_);
   mine_.attempted = position + size;
-  iovec part{sent_.data(), size};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  const int some = STDERR_FILENO;
-  std::memcpy(CMSG_DATA(header), &some, sizeof some);
-  const ssize_t moved = ::sendmsg(fd_, &message, 0);
+  const ssize_t moved = tssx_test::send_attached(fd_, sent_.data(), size, STDERR_FILENO);
   if (moved < 0) fail("sendmsg");
   if (moved != static_cast<ssize_t>(size)) blame("sendmsg: %zd of %zu bytes", moved, size);
   mine_.wrote = position + size;

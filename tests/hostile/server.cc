@@ -23,6 +23,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "tests/support/attach.h"
+
 namespace {
 
 constexpr std::size_t kMostUnsent = 64U << 10U;
@@ -51,19 +53,7 @@ ssize_t send_some(int fd, const char* bytes, std::size_t size) {
   if (__atomic_add_fetch(&answers, 1, __ATOMIC_RELAXED) % kDescriptorEvery != 0 && !asked) {
     return ::send(fd, bytes, size, MSG_NOSIGNAL);
   }
-  iovec part{const_cast<char*>(bytes), size};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof(int));
-  std::memcpy(CMSG_DATA(header), &attached, sizeof attached);
-  return ::sendmsg(fd, &message, MSG_NOSIGNAL);
+  return tssx_test::send_attached(fd, bytes, size, attached, MSG_NOSIGNAL);
 }
 
 struct Peer {

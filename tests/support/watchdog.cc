@@ -6,7 +6,6 @@
 // forks have their own limit (child.h).
 //
 // Registers itself before main, so the tests link with gtest_main.
-#include <dirent.h>
 #include <execinfo.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -21,6 +20,7 @@
 #include <string>
 
 #include "tests/support/connection.h"
+#include "tests/support/open_descriptors.h"
 
 namespace tssx_test {
 namespace {
@@ -63,19 +63,7 @@ void arm(timer_t timer, time_t seconds) {
 }
 
 // What the test itself opened: the shim may keep descriptors of other kinds for later.
-int open_sockets_and_pipes() {
-  int count = 0;
-  DIR* directory = ::opendir("/proc/self/fd");
-  if (directory == nullptr) return -1;
-  while (const dirent* entry = ::readdir(directory)) {
-    char target[64] = {};
-    if (::readlinkat(::dirfd(directory), entry->d_name, target, sizeof target - 1) <= 0) continue;
-    const std::string name = target;
-    if (name.starts_with("socket:") || name.starts_with("pipe:")) ++count;
-  }
-  ::closedir(directory);
-  return count;
-}
+int open_sockets_and_pipes() { return count_open({"socket:", "pipe:"}); }
 
 class Watchdog : public testing::EmptyTestEventListener {
  public:
