@@ -3,45 +3,20 @@
 # accelerated, and that it leaves nothing behind, whether it ends by itself or is interrupted. No
 # number it measures is judged.
 set -euo pipefail
-: "${TSSX_BUILD:?}" "${TSSX_LIB:?}" "${TSSX_SOURCE:?}"
-export LC_ALL=C
-unset LD_PRELOAD USE_TSSX TSSX_SPIN TSSX_IDS
+. "$(dirname "${BASH_SOURCE[0]}")/support/frame.sh"
 
 bench=$TSSX_BUILD/tssx-bench
-for needed in "$bench" python3; do
-  if ! command -v "$needed" >/dev/null; then
-    echo "missing: $needed"
-    exit 77
-  fi
-done
+needs "$bench" python3
 
-work=$(mktemp -d "${TMPDIR:-/tmp}/tssx-bench-test.XXXXXX")
+work_in tssx-bench-test
 # What the tool makes is in there, so that it can be seen whether it is gone.
 mkdir "$work/tmp"
 export TMPDIR=$work/tmp
-running=
-cleanup() {
-  if [[ $running ]]; then kill -KILL "$running" 2>/dev/null || true; fi
-  rm -rf "$work"
-}
-trap cleanup EXIT
-
-fail() {
-  echo "failed: $*"
-  for file in "$work"/out "$work"/err; do
-    if [[ -s $file ]]; then sed "s|^|${file##*/}: |" "$file"; fi
-  done
-  exit 1
-}
-# run <expected status> <arguments>: output in $work/out and $work/err
+# run <expected status> <arguments>
 run() {
-  local expected=$1 status=0
-  shift
-  "$bench" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
-  [[ $status == "$expected" ]] || fail "exit status $status instead of $expected: $*"
+  captured "$1" "$bench" "${@:2}"
   nothing_is_left
 }
-shows() { grep -qE -- "$1" "$work/out" || fail "no $1"; }
 # Workers have the temporary directory on their command line, in the name of their socket.
 workers() { pgrep -f -- "--worker .*socket=$TMPDIR/" || true; }
 nothing_is_left() {
@@ -69,11 +44,11 @@ run 2 --rounds 0
 run 2 --seconds x
 run 2 --quick --all
 run 2 --filter no-such-cell
-grep -q 'no cell matches' "$work/err" || fail "no reason"
+says 'no cell matches'
 run 1 --lib "$work/none.so" --filter hog/one-cpu
-grep -q 'no such library' "$work/err" || fail "no reason"
+says 'no such library'
 run 0 --list --filter 'hog/*'
-[[ $(cat "$work/out") == $'hog/one-cpu\nhog/two-cpus' ]] || fail "another list"
+prints $'hog/one-cpu\nhog/two-cpus'
 
 # --- measuring ----------------------------------------------------------------------------------
 
@@ -131,6 +106,7 @@ status=0
 "$bench" --lib "$TSSX_LIB" --rounds 1 --seconds 1 --timeout 8 --filter epoll-server/1-busy/one-cpu \
   --filter epoll-server/8-busy/one-cpu >"$work/out" 2>"$work/err" </dev/null &
 running=$!
+pids=("$running")
 await_worker
 mapfile -t stopped < <(workers)
 kill -STOP "${stopped[@]}"
@@ -145,7 +121,7 @@ for pid in "${stopped[@]}"; do
   [[ ! -e /proc/$pid ]] || fail "left while the next cell is measured: $pid"
 done
 wait "$running" || status=$?
-running=
+pids=()
 [[ $status == 1 ]] || fail "exit status $status after a time-out"
 shows '^epoll-server/1-busy/one-cpu +error: kernel, round 1: timed out$'
 shows '^epoll-server/8-busy/one-cpu +time +us( +[0-9.]+ \([0-9.]+ to [0-9.]+\)){3}$'
@@ -156,10 +132,11 @@ interrupt() { # by signal $1
   "$bench" --lib "$TSSX_LIB" --seconds 60 --filter epoll-server/1-busy/one-cpu \
     >"$work/out" 2>"$work/err" </dev/null &
   running=$!
+  pids=("$running")
   await_worker
   kill "-$1" "$running"
   wait "$running" || status=$?
-  running=
+  pids=()
   [[ $status == $((128 + $(kill -l "$1"))) ]] || fail "exit status $status after $1"
   nothing_is_left
 }
@@ -170,10 +147,11 @@ interrupt HUP
 "$bench" --lib "$TSSX_LIB" --seconds 60 --filter epoll-server/1-busy/one-cpu \
   >"$work/out" 2>"$work/err" </dev/null &
 running=$!
+pids=("$running")
 await_worker
 kill -KILL "$running"
 wait "$running" 2>/dev/null || true
-running=
+pids=()
 for _ in {1..600}; do
   [[ $(workers) ]] || break
   sleep 0.05

@@ -2,17 +2,11 @@
 # cmake --install: what is installed works from there, others can build with core, and "uninstall" leaves
 # nothing. Into a prefix of its own and into a DESTDIR.
 set -euo pipefail
-: "${TSSX_BUILD:?}" "${TSSX_SOURCE:?}"
-export LC_ALL=C
-unset LD_PRELOAD USE_TSSX TSSX_IDS TSSX_SECCOMP TSSX_SPIN TSSX_LOG TSSX_LIB DESTDIR
+. "$(dirname "${BASH_SOURCE[0]}")/support/frame.sh"
+unset TSSX_LIB DESTDIR
 
-for needed in cmake ninja pkg-config g++; do
-  if ! command -v "$needed" >/dev/null; then
-    echo "missing: $needed"
-    exit 77
-  fi
-done
-work=$(mktemp -d "${TMPDIR:-/tmp}/tssx-install.XXXXXX")
+needs cmake ninja pkg-config g++
+work_in tssx-install
 # What the installation writes into the build directory is no part of the build: whoever installed from here before
 # can still uninstall afterwards.
 mkdir "$work/kept"
@@ -20,18 +14,11 @@ records=(install_manifest.txt install_directories.txt)
 for record in "${records[@]}"; do
   [[ ! -e $TSSX_BUILD/$record ]] || mv "$TSSX_BUILD/$record" "$work/kept"
 done
-cleanup() {
+at_exit() {
   for record in "${records[@]}"; do
     rm -f "$TSSX_BUILD/$record"
     [[ ! -e $work/kept/$record ]] || mv "$work/kept/$record" "$TSSX_BUILD"
   done
-  rm -rf "$work"
-}
-trap cleanup EXIT
-fail() {
-  echo "failed: $*"
-  [[ ! -s $work/log ]] || tail -n 20 "$work/log"
-  exit 1
 }
 quietly() { "$@" >"$work/log" 2>&1 </dev/null || fail "$*"; }
 version=$(sed -n 's/^project(tssx VERSION \([0-9.]*\).*/\1/p' "$TSSX_SOURCE/CMakeLists.txt")

@@ -2,45 +2,16 @@
 # tssx-run: what it sets, that it becomes the program without a trace, what it refuses and why, and
 # what --verify says without disturbing anybody.
 set -euo pipefail
-: "${TSSX_BUILD:?}" "${TSSX_LIB:?}" "${TSSX_SOURCE:?}"
-export LC_ALL=C
-unset LD_PRELOAD USE_TSSX TSSX_IDS TSSX_SECCOMP TSSX_SPIN TSSX_LOG
+. "$(dirname "${BASH_SOURCE[0]}")/support/frame.sh"
 
 run=$TSSX_BUILD/tssx-run
-for needed in "$run" python3 gcc; do
-  if ! command -v "$needed" >/dev/null; then
-    echo "missing: $needed"
-    exit 77
-  fi
-done
+needs "$run" python3 gcc
 library=$TSSX_LIB
 unset TSSX_LIB # it is found by itself
 export -n TSSX_BUILD TSSX_SOURCE
-work=$(mktemp -d "${TMPDIR:-/tmp}/tssx-run-test.XXXXXX")
-started=
-cleanup() {
-  if [[ $started ]]; then kill "$started" 2>/dev/null || true; fi
-  rm -rf "$work"
-}
-trap cleanup EXIT
+work_in tssx-run-test
 chmod 755 "$work"
-
-fail() {
-  echo "failed: $*"
-  for file in "$work"/out "$work"/err; do
-    if [[ -s $file ]]; then sed "s|^|${file##*/}: |" "$file"; fi
-  done
-  exit 1
-}
-# try <expected status> <command>: output in $work/out and $work/err
-try() {
-  local expected=$1 status=0
-  shift
-  timeout 60 "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
-  [[ $status == "$expected" ]] || fail "exit status $status instead of $expected: $*"
-}
-prints() { [[ $(cat "$work/out") == "$1" ]] || fail "instead of $1"; }
-says() { grep -qE -- "$1" "$work/err" || fail "not said: $1"; }
+try() { captured "$@"; }
 silent() { [[ ! -s $work/err ]] || fail "something on standard error"; }
 
 # --- usage --------------------------------------------------------------------------------------
@@ -108,10 +79,10 @@ try 7 "$run" -s /x sh -c 'exit 7'
 { try 143 "$run" -s /x sh -c 'kill -TERM $$'; } 2>/dev/null
 [[ $(printf 'one\ntwo\n' | "$run" -s /x sh -c 'read -r line; cat') == two ]] || fail "standard input"
 "$run" -s /x sh -c 'echo $$' >"$work/out" &
-started=$!
-wait "$started"
-prints "$started"
-started=
+pids=("$!")
+wait "${pids[0]}"
+prints "${pids[0]}"
+pids=()
 # Nothing of ours is left in the process: signals, descriptors, children.
 cat >"$work/state.py" <<'PYTHON'
 import os
@@ -291,7 +262,7 @@ mkfifo "$work/in"
 for seconds in 1 5 25; do
   timeout 60 "$run" -s "$work/socket" --verify=$seconds python3 "$work/talk.py" "$work/socket" 3 stay \
     <"$work/in" >"$work/out" 2>"$work/err" &
-  started=$!
+  pids=("$!")
   exec 8>"$work/in"
   await '[[ $(watchers) ]]'
   watcher=$(watchers)
@@ -303,8 +274,8 @@ for seconds in 1 5 25; do
   await '[[ -s $work/out ]]'
   prints talked
   exec 8>&-
-  wait "$started" || fail "the program"
-  started=
+  wait "${pids[0]}" || fail "the program"
+  pids=()
   [[ $(wc -l <"$work/err") == 1 ]] || fail "more than one line"
   ! grep -q ': 3 connections' "$work/err" || break
 done

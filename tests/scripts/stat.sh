@@ -2,46 +2,14 @@
 # tssx-stat on segments made by hand: it shows them, to whom it may, as a table and as JSON, and
 # stays calm about whatever else bears their name.
 set -euo pipefail
-: "${TSSX_BUILD:?}"
-export LC_ALL=C
-unset LD_PRELOAD USE_TSSX
+. "$(dirname "${BASH_SOURCE[0]}")/support/frame.sh"
 
 stat=$TSSX_BUILD/tssx-stat
-for needed in "$stat" python3; do
-  if ! command -v "$needed" >/dev/null; then
-    echo "missing: $needed"
-    exit 77
-  fi
-done
-# Yama keeps a user from reading even his own processes, unless he started them from the reader.
-if [[ $(id -u) != 0 && $(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0) != 0 ]]; then
-  echo "yama restricts process_vm_readv: run as root"
-  exit 77
-fi
-
-work=$(mktemp -d "${TMPDIR:-/tmp}/tssx-stat.XXXXXX")
-coproc_pid=
-cleanup() {
-  if [[ -n $coproc_pid ]]; then kill "$coproc_pid" 2>/dev/null || true; fi
-  rm -rf "$work"
-}
-trap cleanup EXIT
-
-fail() {
-  echo "failed: $*"
-  for file in "$work"/out "$work"/err; do
-    if [[ -s $file ]]; then sed "s|^|${file##*/}: |" "$file"; fi
-  done
-  exit 1
-}
-# run <expected status> <arguments>: output in $work/out and $work/err
-run() {
-  local expected=$1 status=0
-  shift
-  "$stat" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
-  [[ $status == "$expected" ]] || fail "exit status $status instead of $expected: $*"
-}
-shows() { grep -qE -- "$1" "$work/out" || fail "no $1"; }
+needs "$stat" python3
+needs_to_read_processes
+work_in tssx-stat
+# run <expected status> <arguments>
+run() { captured "$1" "$stat" "${@:2}"; }
 # check <python expression over c, the connections by path, and all, the document>
 check() {
   python3 - "$work/out" "$1" <<'EOF' || fail "not so: $1"
@@ -59,7 +27,7 @@ shows '^tssx-stat [0-9]+\.[0-9]+\.[0-9]+$'
 run 0 --help
 shows '--json'
 # Each option is in the man page.
-man=${TSSX_SOURCE:-$(dirname "$0")/../..}/docs/man/tssx-stat.1
+man=$TSSX_SOURCE/docs/man/tssx-stat.1
 for option in $(grep -oE -- '(^| |,)--?[a-z]+' "$work/out" | tr -d ' ,' | sort -u); do
   grep -qE -- "${option//-/\\\\-}([^a-z]|\$)" "$man" || fail "$option is not in the man page"
 done
@@ -173,14 +141,14 @@ EOF
 # start <what>: makes the segments; sets server and client
 start() {
   coproc MAKER { exec python3 "$work/segments.py" "$work" "$1"; }
-  coproc_pid=$MAKER_PID
+  pids=("$MAKER_PID")
   read -r -t 60 server client <&"${MAKER[0]}" || fail "the segments could not be made"
 }
 stop() {
   local input=${MAKER[1]}
   exec {input}>&-
-  wait "$coproc_pid" || fail "the process that holds the segments"
-  coproc_pid=
+  wait "${pids[0]}" || fail "the process that holds the segments"
+  pids=()
 }
 
 start each
@@ -244,11 +212,11 @@ stop
 
 for _ in 1 2 3 4 5; do
   start each
-  kill "$coproc_pid"
+  kill "${pids[0]}"
   run 0 --json
   check '"connections" in all'
-  wait "$coproc_pid" 2>/dev/null || true
-  coproc_pid=
+  wait "${pids[0]}" 2>/dev/null || true
+  pids=()
 done
 
 echo "ok"

@@ -2,38 +2,14 @@
 # tssx-stat explain: real connections, of which each stays in the kernel, or goes back, for one of
 # the reasons that it knows, and tssx-stat listeners about who would offer.
 set -euo pipefail
-: "${TSSX_BUILD:?}" "${TSSX_LIB:?}"
-export LC_ALL=C
-unset LD_PRELOAD USE_TSSX TSSX_IDS TSSX_SPIN
+. "$(dirname "${BASH_SOURCE[0]}")/support/frame.sh"
 
 stat=$TSSX_BUILD/tssx-stat
-man=${TSSX_SOURCE:?}/docs/man/tssx-stat.1
-for needed in "$stat" "$TSSX_LIB" python3 jq; do
-  if ! command -v "$needed" >/dev/null && [[ ! -f $needed ]]; then
-    echo "missing: $needed"
-    exit 77
-  fi
-done
-if [[ $(id -u) != 0 && $(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0) != 0 ]]; then
-  echo "yama restricts process_vm_readv: run as root"
-  exit 77
-fi
-
-work=$(mktemp -d "${TMPDIR:-/tmp}/tssx-explain.XXXXXX")
+man=$TSSX_SOURCE/docs/man/tssx-stat.1
+needs "$stat" "$TSSX_LIB" python3 jq
+needs_to_read_processes
+work_in tssx-explain
 chmod 755 "$work"
-pids=()
-cleanup() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  rm -rf "$work"
-}
-trap cleanup EXIT
-fail() {
-  echo "failed: $*"
-  for file in "$work"/out "$work"/err "$work"/log; do
-    if [[ -s $file ]]; then sed "s|^|${file##*/}: |" "$file"; fi
-  done
-  exit 1
-}
 
 # case.py <case> <path>: a server and a client in one process; prints "ready" when the connection is
 # where it belongs, and stays until it is killed.
@@ -240,7 +216,7 @@ globals()[case]()
 ready()
 PY
 
-# start <variables...> -- <arguments of case.py>: waits until it is ready; sets pid
+# start <variables...> -- <arguments of case.py>: waits until it is ready
 start() {
   local variables=()
   while [[ $1 != -- ]]; do
@@ -248,17 +224,15 @@ start() {
     shift
   done
   shift
-  rm -f "$2" "$2.mine" "$work/ready"
-  mkfifo "$work/ready"
-  env "${variables[@]}" python3 "$work/case.py" "$@" >"$work/ready" 2>"$work/log" </dev/null &
-  pid=$!
-  pids+=("$pid")
-  read -r -t 60 word <"$work/ready" || fail "$1 did not get ready"
+  rm -f "$2" "$2.mine" "$work/log"
+  start_ready env "${variables[@]}" python3 "$work/case.py" "$@"
   [[ $word == ready ]] || fail "$1: $word"
 }
 stop() {
-  kill "$pid" 2>/dev/null || true
-  wait "$pid" 2>/dev/null || true
+  for pid in "${pids[@]}"; do
+    kill "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+  done
   pids=()
 }
 # expect <code> <side>: what explain says of the one connection to $path
@@ -364,31 +338,18 @@ two() {
     shift
   done
   shift
-  rm -f "$path" "$work/ready" "$work/ready2"
-  mkfifo "$work/ready" "$work/ready2"
-  env "${variables[@]}" python3 "$work/server.py" "$path" >"$work/ready" 2>"$work/log" </dev/null &
-  pids=("$!")
-  read -r -t 60 word <"$work/ready" || fail "no server"
-  "$@" >"$work/ready2" 2>>"$work/log" </dev/null &
-  pids+=("$!")
-  read -r -t 60 word <"$work/ready2" || fail "no client: $*"
+  rm -f "$path" "$work/log"
+  start_ready env "${variables[@]}" python3 "$work/server.py" "$path"
+  start_ready "$@"
   count=$((count + 1))
 }
-end_two() {
-  for pid in "${pids[@]}"; do
-    kill "$pid" 2>/dev/null || true
-    wait "$pid" 2>/dev/null || true
-  done
-  pids=()
-}
-compiler=$(command -v gcc || command -v g++)
-"$compiler" -x c -o "$work/client" "$work/client.c" || fail "no client could be compiled"
+compile_c "$work/client" "$work/client.c" || fail "no client could be compiled"
 two -- env "${listed[@]}" "$work/client" "$path"
 expect not-preloaded server
-end_two
+stop
 two "LD_PRELOAD=$TSSX_LIB" "USE_TSSX=@other" -- env "${listed[@]}" "$work/client" "$path"
 expect not-listed server
-end_two
+stop
 two "${listed[@]}" -- env "${listed[@]}" "$work/client" "$path"
 expect not-yet server
 "$stat" explain "$path" >"$work/out" 2>"$work/err"
@@ -396,11 +357,11 @@ grep -q "would offer$" "$work/out" || fail "the listener"
 "$stat" explain "${pids[1]}" >"$work/out" 2>"$work/err" || fail "by process ID"
 grep -q "client ${pids[1]}/client" "$work/out" || fail "by process ID"
 grep -q listening "$work/out" && fail "the client does not listen"
-end_two
-if "$compiler" -static -x c -o "$work/static" "$work/client.c" 2>/dev/null; then
+stop
+if compile_c "$work/static" "$work/client.c" -static 2>/dev/null; then
   two "${listed[@]}" -- env "${listed[@]}" "$work/static" "$path"
   expect static client
-  end_two
+  stop
 else
   echo "left out: static programs can't be linked here"
 fi
@@ -415,7 +376,7 @@ if [[ $(id -u) == 0 ]]; then
   else
     echo "left out: set-user-ID programs don't work here"
   fi
-  end_two
+  stop
 
   # Somebody else can't know, and is told so.
   install -m 755 "$stat" "$work/stat-for-all"

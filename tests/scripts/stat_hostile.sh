@@ -3,36 +3,13 @@
 # positions, cut short, changed while they are read, and gone. Each command ends by itself, with the
 # status it ought to have, and what it prints is what its parsers take.
 set -euo pipefail
-: "${TSSX_BUILD:?}"
-export LC_ALL=C
-unset LD_PRELOAD USE_TSSX
+. "$(dirname "${BASH_SOURCE[0]}")/support/frame.sh"
 
 stat=$TSSX_BUILD/tssx-stat
-for needed in "$stat" python3 jq promtool; do
-  if ! command -v "$needed" >/dev/null; then
-    echo "missing: $needed"
-    exit 77
-  fi
-done
-if [[ $(id -u) != 0 && $(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0) != 0 ]]; then
-  echo "yama restricts process_vm_readv: run as root"
-  exit 77
-fi
-
-work=$(mktemp -d "${TMPDIR:-/tmp}/tssx-hostile.XXXXXX")
-maker=
-cleanup() {
-  if [[ $maker ]]; then kill "$maker" 2>/dev/null || true; fi
-  rm -rf "$work"
-}
-trap cleanup EXIT
-fail() {
-  echo "failed (seed $seed): $*"
-  for file in "$work"/out "$work"/err "$work"/log; do
-    if [[ -s $file ]]; then sed "s|^|${file##*/}: |" "$file" | cut -c 1-300 | head -40 || true; fi
-  done
-  exit 1
-}
+needs "$stat" python3 jq promtool
+needs_to_read_processes
+work_in tssx-hostile
+about_failure() { echo "seed ${seed-}"; }
 
 # hostile.py <seed> <directory>: 150 pieces of memory of each kind, half of which change for ever. It
 # listens on odd names, too. The offsets are those of core/layout.h and core/record.h.
@@ -145,35 +122,27 @@ while True:
 PY
 
 # The size of the record's page, which a reader of this version demands.
-source=${TSSX_SOURCE:?}
 cat >"$work/size.cc" <<'CC'
 #include <cstdio>
 #include "core/side.h"
 int main() { std::printf("%zu\n", sizeof(tssx::Side)); }
 CC
-g++ -std=gnu++20 -I"$source" -o "$work/size" "$work/size.cc"
+g++ -std=gnu++20 -I"$TSSX_SOURCE" -o "$work/size" "$work/size.cc"
 end_size=$("$work/size")
 
 # run <expected status> <arguments>
-run() {
-  local expected=$1 status=0
-  shift
-  timeout -k 5 60 "$stat" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
-  [[ $status == "$expected" ]] || fail "exit status $status instead of $expected: $*"
-}
+run() { captured "$1" "$stat" "${@:2}"; }
 printable() {
   if LC_ALL=C grep -q '[^ -~]' "$work/out"; then fail "unprintable bytes: $1"; fi
 }
 
-mkfifo "$work/ready"
 rounds=3
 if [[ ${TSSX_TEST_LONG:-} ]]; then rounds=30; fi
 shown=0
 for ((round = 0; round < rounds; ++round)); do
   seed=$((RANDOM + 1))
-  python3 "$work/hostile.py" "$seed" "$work" "$end_size" >"$work/ready" 2>"$work/log" </dev/null &
-  maker=$!
-  read -r -t 60 _ <"$work/ready" || fail "no hostile memory"
+  start_ready python3 "$work/hostile.py" "$seed" "$work" "$end_size"
+  maker=$pid
   for _ in 1 2 3; do
     run 0 --json --interval 0.02
     jq -e '.schema == 1 and (.connections | type == "array") and
@@ -213,7 +182,7 @@ for ((round = 0; round < rounds; ++round)); do
   run 0 --json --interval 0.2
   wait "$maker" 2>/dev/null || true
   wait
-  maker=
+  pids=()
   rm -f "$work/q"*
 done
 ((shown > 0)) || fail "nothing hostile was shown: the test shows nothing"

@@ -2,43 +2,14 @@
 # tssx-stat on real connections: what it counts is what was sent, in the table, in JSON, in metrics
 # and in full; orders and filters; and the programs it looks at go on.
 set -euo pipefail
-: "${TSSX_BUILD:?}" "${TSSX_LIB:?}"
-export LC_ALL=C
-unset LD_PRELOAD USE_TSSX TSSX_IDS TSSX_SPIN NO_COLOR
+. "$(dirname "${BASH_SOURCE[0]}")/support/frame.sh"
 
 stat=$TSSX_BUILD/tssx-stat
-for needed in "$stat" python3 jq promtool script; do
-  if ! command -v "$needed" >/dev/null; then
-    echo "missing: $needed"
-    exit 77
-  fi
-done
-if [[ $(id -u) != 0 && $(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0) != 0 ]]; then
-  echo "yama restricts process_vm_readv: run as root"
-  exit 77
-fi
-
-work=$(mktemp -d "${TMPDIR:-/tmp}/tssx-live.XXXXXX")
-pids=()
-cleanup() {
-  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-  rm -rf "$work"
-}
-trap cleanup EXIT
-fail() {
-  echo "failed: $*"
-  for file in "$work"/out "$work"/err "$work"/log; do
-    if [[ -s $file ]]; then sed "s|^|${file##*/}: |" "$file" | head -60 || true; fi
-  done
-  exit 1
-}
-run() { # <expected status> <arguments>
-  local expected=$1 status=0
-  shift
-  "$stat" "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?
-  [[ $status == "$expected" ]] || fail "exit status $status instead of $expected: $*"
-}
-says() { jq -e "${@:2}" "$1" "$work/out" >/dev/null || fail "not so: $1"; }
+needs "$stat" python3 jq promtool script
+needs_to_read_processes
+work_in tssx-live
+run() { captured "$1" "$stat" "${@:2}"; } # <expected status> <arguments>
+holds() { jq -e "${@:2}" "$1" "$work/out" >/dev/null || fail "not so: $1"; }
 
 # server.py <path> <count>: answers each message with three bytes more than it has
 cat >"$work/server.py" <<'PY'
@@ -85,7 +56,7 @@ int main(int argc, char **argv) {
   return size == 0 ? 0 : 1;
 }
 C
-"$(command -v gcc || command -v g++)" -x c -o "$work/server-in-c" "$work/server.c" || fail "no compiler"
+compile_c "$work/server-in-c" "$work/server.c" || fail "no compiler"
 # client.py <path> <count>: 40 round trips of 10 bytes on each. Then what its input says: "trip <i>
 # <n> <size>" makes n round trips on connection i, "send <i> <size>" only sends,
 # "take <i> <size>" only receives, "busy" goes on for ever.
@@ -122,16 +93,14 @@ program=(python3 "$work/server.py")
 start() {
   local path=$1 count=$2
   shift 2
-  rm -f "$path" "$work/server" "$work/client" "$work/orders"
-  mkfifo "$work/server" "$work/client" "$work/orders"
-  env LD_PRELOAD="$TSSX_LIB" USE_TSSX="$work/*" "$@" "${program[@]}" "$path" "$count" \
-    >"$work/server" 2>"$work/log" </dev/null &
-  server=$!
-  read -r -t 60 _ <"$work/server" || fail "no server"
+  rm -f "$path" "$work/client" "$work/orders"
+  mkfifo "$work/client" "$work/orders"
+  start_ready env LD_PRELOAD="$TSSX_LIB" USE_TSSX="$work/*" "$@" "${program[@]}" "$path" "$count"
+  server=$pid
   LD_PRELOAD=$TSSX_LIB USE_TSSX="$work/*" python3 "$work/client.py" "$path" "$count" \
     <"$work/orders" >"$work/client" 2>>"$work/log" &
   client=$!
-  pids=("$server" "$client")
+  pids+=("$client")
   exec {orders}>"$work/orders" {answers}<"$work/client"
   read -r -t 60 _ <&"$answers" || fail "no client"
 }
@@ -141,8 +110,8 @@ order() {
 }
 stop() {
   exec {orders}>&- {answers}<&-
-  wait "$client" || fail "the client: $(cat "$work/log")"
-  wait "$server" || fail "the server: $(cat "$work/log")"
+  wait "$client" || fail "the client"
+  wait "$server" || fail "the server"
   pids=()
 }
 
@@ -152,7 +121,7 @@ path=$work/one.sock
 start "$path" 1
 run 0 --json --path "$path" --interval 0
 say='.connections | length == 1'
-says "$say"
+holds "$say"
 cp "$work/out" "$work/before"
 order trip 0 100 1000
 order trip 0 7 20000
@@ -167,14 +136,14 @@ since() {
 [[ $(since .client.end.sent_sizes[6].messages) == 100 ]] || fail "messages below 1024 bytes"
 [[ $(since .client.end.sent_sizes[11].messages) == 7 ]] || fail "messages below 32768 bytes"
 [[ $(jq '.connections[0].client.end.sent_sizes[6].below' "$work/out") == 1024 ]] || fail "a bucket"
-says '.connections[0] | .state == "ring" and .server.pid == $s and .client.pid == $c and
+holds '.connections[0] | .state == "ring" and .server.pid == $s and .client.pid == $c and
   .descriptors == "kernel" and .to_client.waiting == 0 and .to_server.capacity == 262144 and
   .to_client.bytes_per_second == null and .server.end.reason == "none"' \
   --argjson s "$server" --argjson c "$client"
 # Each answer was waited for: in the ring, after yields, or asleep.
-says '.connections[0].client.end.reading | .spun + .yielded + .slept > 20'
-says '.connections[0] | .client.end.reading.slept <= .to_client.data_sleeps'
-says '.schema == 1 and .kernel_ends == []'
+holds '.connections[0].client.end.reading | .spun + .yielded + .slept > 20'
+holds '.connections[0] | .client.end.reading.slept <= .to_client.data_sleeps'
+holds '.schema == 1 and .kernel_ends == []'
 
 id=$(jq -r '.connections[0].id' "$work/out")
 run 0 show "$id"
@@ -184,7 +153,7 @@ for pattern in "^  id +$id\$" '^  state +ring$' "^  process +$server/python" "^ 
   grep -qE -- "$pattern" "$work/out" || fail "show has no $pattern"
 done
 run 0 show "${id##*:}" --json
-says '.id == $id' --arg id "$id"
+holds '.id == $id' --arg id "$id"
 
 run 0 --prometheus --path "$path"
 promtool check metrics <"$work/out" >"$work/err" 2>&1 || fail "promtool"
@@ -197,7 +166,7 @@ grep -q "server_pid=\"$server\".*client_pid=\"$client\"" "$work/out" || fail "wh
 kill -STOP "$server"
 order send 0 5000
 run 0 --json --path "$path"
-says '.connections[0].to_server.waiting == 5000'
+holds '.connections[0].to_server.waiting == 5000'
 kill -CONT "$server"
 order take 0 5003
 stop
@@ -210,13 +179,13 @@ program=("$work/server-in-c")
 start "$path" 1 TSSX_IDS=negative
 program=(python3 "$work/server.py")
 run 0 --json --path "$path"
-says '.connections[0].descriptors == "negative"'
+holds '.connections[0].descriptors == "negative"'
 run 0 --path "$path"
 grep -q ' negative ' "$work/out" || fail "no IDs in the table"
 stop
 start "$path" 1 USE_TSSX=/nowhere
 run 0 --json --pid "$client"
-says '.connections == [] and (.kernel_ends | length == 1) and
+holds '.connections == [] and (.kernel_ends | length == 1) and
   (.kernel_ends[0] | .role == "client" and .pid == $c and .stage == "candidate")' --argjson c "$client"
 run 0 --pid "$client"
 grep -q '^1 end of a connection is in the kernel (tssx-stat explain says why)$' "$work/out" ||
@@ -231,9 +200,9 @@ path=$work/many.sock
 start "$path" 300
 order trip 17 50 1000
 run 0 --json --path "$path" --interval 0
-says '.connections | length == 300'
+holds '.connections | length == 300'
 run 0 --json --path "$path" --interval 0 --sort bytes
-says '.connections[0].to_server.bytes > .connections[1].to_server.bytes + 40000'
+holds '.connections[0].to_server.bytes > .connections[1].to_server.bytes + 40000'
 busiest=$(jq -r '.connections[0].id' "$work/out")
 run 0 --path "$path" --interval 0 --sort messages
 [[ $(awk 'NR == 2 { print $1 }' "$work/out") == "${busiest##*:}" ]] || fail "the order of the table"

@@ -2,36 +2,16 @@
 # tssx-stat --watch in a terminal, tmux's: what it shows, keys, another size, and that the screen is
 # what it was before, however it ends.
 set -euo pipefail
-: "${TSSX_BUILD:?}" "${TSSX_LIB:?}"
-export LC_ALL=C
-unset LD_PRELOAD USE_TSSX NO_COLOR TMUX TMUX_PANE
+. "$(dirname "${BASH_SOURCE[0]}")/support/frame.sh"
+unset TMUX TMUX_PANE
 
 stat=$TSSX_BUILD/tssx-stat
-for needed in "$stat" tmux python3 stty; do
-  if ! command -v "$needed" >/dev/null; then
-    echo "missing: $needed"
-    exit 77
-  fi
-done
-if [[ $(id -u) != 0 && $(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null || echo 0) != 0 ]]; then
-  echo "yama restricts process_vm_readv: run as root"
-  exit 77
-fi
-
-work=$(mktemp -d "${TMPDIR:-/tmp}/tssx-watch.XXXXXX")
-maker=
+needs "$stat" tmux python3 stty
+needs_to_read_processes
+work_in tssx-watch
 tm() { tmux -S "$work/tmux" -f /dev/null "$@"; }
-cleanup() {
-  tm kill-server 2>/dev/null || true
-  if [[ $maker ]]; then kill "$maker" 2>/dev/null || true; fi
-  rm -rf "$work"
-}
-trap cleanup EXIT
-fail() {
-  echo "failed: $*"
-  tm capture-pane -p -t 0 2>/dev/null | sed 's|^|screen: |'
-  exit 1
-}
+at_exit() { tm kill-server 2>/dev/null || true; }
+about_failure() { tm capture-pane -p -t 0 2>/dev/null | sed 's|^|screen: |' || true; }
 
 # Connections at a00 to a29, of which a00 is the busiest. A line with a number closes that one.
 cat >"$work/make.py" <<'PY'
@@ -62,7 +42,7 @@ PY
 mkfifo "$work/ready" "$work/orders"
 LD_PRELOAD=$TSSX_LIB USE_TSSX="$work/a*" python3 "$work/make.py" "$work" \
   <"$work/orders" >"$work/ready" 2>"$work/log" &
-maker=$!
+pids=("$!")
 exec {orders}>"$work/orders"
 read -r -t 60 _ <"$work/ready" || fail "no connections"
 
@@ -200,6 +180,6 @@ status=0
 grep -q '^ID ' "$work/out" || fail "nothing in a pipe"
 
 exec {orders}>&-
-wait "$maker" || fail "the connections: $(cat "$work/log")"
-maker=
+wait "${pids[0]}" || fail "the connections"
+pids=()
 echo "ok"
