@@ -6,7 +6,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <cstdlib>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -132,8 +135,31 @@ TEST(Scan, FindsASegmentThatThisProcessMaps) {
     for (const Mapper& mapper : segment.mappers) found += mapper.pid == ::getpid() ? 1 : 0;
   }
   EXPECT_EQ(found, 1) << "mapped twice, listed once";
+  const Scan own = scan_processes(proc.get(), std::array{::getpid()});
+  ASSERT_EQ(own.segments.size(), 1U);
+  ASSERT_EQ(own.segments[0].mappers.size(), 1U);
+  EXPECT_EQ(own.segments[0].mappers[0].pid, ::getpid());
+  EXPECT_TRUE(scan_processes(proc.get(), {}).segments.empty());
   ::munmap(first, 8192);
   ::munmap(second, 8192);
+}
+
+TEST(Scan, KnowsAFileThatIsMappedAlsoOnceItIsReplaced) {
+  std::string path = ::testing::TempDir() + "tssx-scan-XXXXXX.so";
+  const UniqueFd file(::mkstemps(path.data(), 3));
+  ASSERT_TRUE(file);
+  ASSERT_EQ(::ftruncate(file.get(), 4096), 0);
+  void* mapped = ::mmap(nullptr, 4096, PROT_READ, MAP_PRIVATE, file.get(), 0);
+  ASSERT_NE(mapped, MAP_FAILED);
+  const UniqueFd proc = open_proc();
+  EXPECT_EQ(maps_file(proc.get(), ::getpid(), path), std::optional(true));
+  ::unlink(path.c_str());
+  EXPECT_EQ(maps_file(proc.get(), ::getpid(), path), std::optional(true));
+  EXPECT_EQ(maps_file(proc.get(), ::getpid(), path + "x"), std::optional(false));
+  EXPECT_EQ(maps_file(proc.get(), ::getpid(), path.substr(0, path.size() - 1)),
+            std::optional(false));
+  EXPECT_EQ(maps_file(proc.get(), 2147483647, path), std::nullopt);
+  ::munmap(mapped, 4096);
 }
 
 }  // namespace

@@ -1,11 +1,6 @@
 #include "tools/tssx-bench/evidence.h"
 
-#include <fcntl.h>
-#include <fmt/format.h>
-
-#include <map>
-#include <string_view>
-#include <unordered_set>
+#include <algorithm>
 
 #include "tools/tssx-stat/proc_file.h"
 #include "tools/tssx-stat/scan.h"
@@ -17,30 +12,16 @@ namespace tssx::bench {
 Evidence look_at(const std::vector<pid_t>& pids, const std::string& library,
                  const std::string& directory) {
   Evidence evidence;
-  std::map<stat_tool::SegmentId, stat_tool::FoundSegment> segments;
-  for (const pid_t pid : pids) {
-    stat_tool::LineReader maps(AT_FDCWD, fmt::format("/proc/{}/maps", pid).c_str());
-    maps.read([&](std::string_view line) {
-      if (!library.empty() && line.ends_with(library)) evidence.library = true;
-      const auto entry = stat_tool::parse_maps_line(line);
-      if (!entry) return;
-      stat_tool::FoundSegment& segment = segments[entry->id];
-      segment.id = entry->id;
-      segment.mappers.push_back({pid, entry->address});
-    });
-  }
-  stat_tool::Page page{};
-  std::unordered_set<pid_t> hidden;
-  for (const auto& [id, segment] : segments) {
-    if (read_header_page(segment, page, hidden) != stat_tool::ReadOutcome::ok) continue;
-    const auto snapshot = stat_tool::parse_segment(page);
-    if (!snapshot || !snapshot->path.starts_with(directory + "/")) continue;
-    bool ring = true;
-    for (const auto& direction : snapshot->directions) {
-      if (direction.mode != stat_tool::DirectionMode::ring) ring = false;
-      evidence.ring_bytes += direction.bytes;
-    }
-    if (ring) ++evidence.on_rings;
+  const stat_tool::UniqueFd proc = stat_tool::open_proc();
+  if (!proc) return evidence;
+  evidence.library = !library.empty() && std::any_of(pids.begin(), pids.end(), [&](pid_t pid) {
+    return stat_tool::maps_file(proc.get(), pid, library).value_or(false);
+  });
+  stat_tool::Scan scan = stat_tool::scan_processes(proc.get(), pids);
+  for (const stat_tool::ReadSegment& read : read_segments(scan).all) {
+    if (!read.snapshot.path.starts_with(directory + "/")) continue;
+    for (const auto& direction : read.snapshot.directions) evidence.ring_bytes += direction.bytes;
+    if (is_on_rings(read.snapshot)) ++evidence.on_rings;
   }
   return evidence;
 }

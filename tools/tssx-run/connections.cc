@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <string_view>
 #include <system_error>
-#include <unordered_set>
 #include <vector>
 
 #include "tools/tssx-stat/escape.h"
@@ -46,41 +45,20 @@ std::vector<pid_t> children_of(pid_t pid) {
 
 }  // namespace
 
-void Connections::look_at_process(pid_t pid, bool is_program) {
-  std::map<stat_tool::SegmentId, stat_tool::FoundSegment> segments;
-  stat_tool::LineReader maps(AT_FDCWD, fmt::format("/proc/{}/maps", pid).c_str());
-  if (maps.error() == EACCES) denied_ = true;
-  maps.read([&](std::string_view line) {
-    if (is_program && line.ends_with(library_)) loaded_ = true;
-    const auto entry = stat_tool::parse_maps_line(line);
-    if (!entry) return;
-    stat_tool::FoundSegment& segment = segments[entry->id];
-    segment.id = entry->id;
-    segment.mappers.push_back({pid, entry->address});
-  });
-  stat_tool::Page page{};
-  std::unordered_set<pid_t> hidden;
-  for (const auto& [id, segment] : segments) {
-    if (read_header_page(segment, page, hidden) != stat_tool::ReadOutcome::ok) continue;
-    const auto snapshot = stat_tool::parse_segment(page);
-    if (!snapshot || snapshot->damaged) continue;
-    const auto& both = snapshot->directions;
-    if (std::all_of(both.begin(), both.end(), [](const auto& direction) {
-          return direction.mode == stat_tool::DirectionMode::ring;
-        })) {
-      on_rings_.emplace(id, snapshot->path);
-    }
-  }
-  if (!hidden.empty()) denied_ = true;
-}
-
 void Connections::look(pid_t program) {
+  const stat_tool::UniqueFd proc = stat_tool::open_proc();
+  if (!proc) return;
+  if (stat_tool::maps_file(proc.get(), program, library_).value_or(false)) loaded_ = true;
   std::vector<pid_t> found{program};
   for (std::size_t i = 0; i < found.size() && i < kMaxProcesses; ++i) {
-    look_at_process(found[i], i == 0);
     const std::vector<pid_t> children = children_of(found[i]);
     found.insert(found.end(), children.begin(), children.end());
   }
+  stat_tool::Scan scan = stat_tool::scan_processes(proc.get(), found);
+  for (const stat_tool::ReadSegment& read : read_segments(scan).all) {
+    if (is_on_rings(read.snapshot)) on_rings_.emplace(read.found->id, read.snapshot.path);
+  }
+  if (!scan.hidden.empty()) denied_ = true;
 }
 
 std::string Connections::report(const std::string& speaker, const std::string& after) const {

@@ -25,8 +25,6 @@ class Connections {
   [[nodiscard]] std::string report(const std::string& speaker, const std::string& after) const;
 
  private:
-  void look_at_process(pid_t pid, bool is_program);
-
   std::string library_;
   bool loaded_ = false;                                   // the program maps the library
   bool denied_ = false;                                   // something could not be looked at

@@ -205,7 +205,7 @@ class Assembler {
 }  // namespace
 
 std::optional<GatheredSockets> gather_sockets(Gathered& gathered) {
-  const UniqueFd proc(::open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const UniqueFd proc = open_proc();
   if (!proc) return std::nullopt;
   std::optional<std::vector<UnixSocket>> sockets = list_unix_sockets();
   if (!sockets) return std::nullopt;

@@ -32,6 +32,8 @@ UniqueFd::~UniqueFd() {
   if (fd_ >= 0) ::close(fd_);
 }
 
+UniqueFd open_proc() { return UniqueFd(::open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC)); }
+
 LineReader::LineReader(int directory, const char* path)
     : fd_(::openat(directory, path, O_RDONLY | O_CLOEXEC)) {
   if (!fd_) error_ = errno;

@@ -39,4 +39,7 @@ class LineReader {
   int error_ = 0;
 };
 
+// A descriptor of /proc, or none, with errno.
+[[nodiscard]] UniqueFd open_proc();
+
 }  // namespace tssx::stat_tool

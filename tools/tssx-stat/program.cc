@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "tools/tssx-stat/proc_file.h"
+#include "tools/tssx-stat/scan.h"
 
 namespace tssx::stat_tool {
 namespace {
@@ -75,10 +76,10 @@ bool is_secure(std::span<const std::uint8_t> auxv) {
 
 ProgramBytes read_program(int proc, pid_t pid) {
   ProgramBytes program;
-  LineReader maps(proc, fmt::format("{}/maps", pid).c_str());
-  maps.read([&](std::string_view) { program.library = true; }, "libtssx.so");
-  program.known = maps.error() == 0;
+  const std::optional<bool> library = maps_file(proc, pid, "/libtssx.so");
+  program.known = library.has_value();
   if (!program.known) return program;
+  program.library = *library;
   program.executable = read_start(proc, fmt::format("{}/exe", pid));
   program.auxv = read_start(proc, fmt::format("{}/auxv", pid));
   return program;

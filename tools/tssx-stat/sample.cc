@@ -1,8 +1,5 @@
 #include "tools/tssx-stat/sample.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <ctime>
 #include <map>
@@ -81,7 +78,7 @@ double per_second(std::uint64_t now, std::uint64_t before, double seconds) {
 }  // namespace
 
 std::optional<Gathered> gather() {
-  const UniqueFd proc(::open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const UniqueFd proc = open_proc();
   if (!proc) return std::nullopt;
   std::optional<Scan> scan = scan_processes(proc.get());
   if (!scan) return std::nullopt;
@@ -90,23 +87,12 @@ std::optional<Gathered> gather() {
 }
 
 Report take_sample(Gathered& gathered) {
-  struct Read {
-    const FoundSegment* segment;
-    SegmentSnapshot snapshot;
-  };
   Report report;
-  std::vector<Read> reads;
   std::vector<FoundEnd> ends;
   Page page{};
   Scan& scan = gathered.scan;
-  for (const FoundSegment& segment : scan.segments) {
-    if (read_header_page(segment, page, scan.hidden) != ReadOutcome::ok) continue;
-    if (auto snapshot = parse_segment(page)) {
-      reads.push_back({&segment, *std::move(snapshot)});
-    } else {
-      ++report.unrecognized;
-    }
-  }
+  const ReadSegments segments = read_segments(scan);
+  report.unrecognized = segments.unrecognized;
   for (const FoundPage& found : scan.pages) {
     if (!read_page(found, page)) continue;
     const RecordKind kind = kind_of_record(page);
@@ -116,8 +102,8 @@ Report take_sample(Gathered& gathered) {
   }
   // Described only now: reading may have added to the hidden.
   const Surroundings surroundings{gathered.processes, scan.hidden, scan.complete, now_ns()};
-  for (const Read& read : reads) {
-    report.connections.push_back(describe(*read.segment, read.snapshot, surroundings));
+  for (const ReadSegment& read : segments.all) {
+    report.connections.push_back(describe(*read.found, read.snapshot, surroundings));
   }
   join(report, ends, gathered.processes, surroundings.now_ns);
   report.hidden_processes = scan.hidden.size();

@@ -140,6 +140,24 @@ std::optional<MapsEntry> parse_page_line(std::string_view line) {
   return entry && entry->size <= kLargestPage ? entry : std::nullopt;
 }
 
+Scan scan_processes(int proc, std::span<const pid_t> pids) {
+  Scanner scanner(proc);
+  for (const pid_t pid : pids) scanner.visit(pid);
+  return scanner.finish();
+}
+
+std::optional<bool> maps_file(int proc, pid_t pid, std::string_view name) {
+  bool found = false;
+  LineReader maps(proc, fmt::format("{}/maps", pid).c_str());
+  maps.read(
+      [&](std::string_view line) {
+        if (line.ends_with(kDeleted)) line.remove_suffix(kDeleted.size());
+        found = found || line.ends_with(name);
+      },
+      name);
+  return maps.error() == 0 ? std::optional(found) : std::nullopt;
+}
+
 std::optional<Scan> scan_processes(int proc) {
   const int copy = ::openat(proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (copy < 0) return std::nullopt;

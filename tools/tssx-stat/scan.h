@@ -1,4 +1,4 @@
-// Finds every segment that some process maps, from /proc alone.
+// Finds the segments that processes map, from /proc alone.
 //
 // Thread safety: none needed; reads the file system, keeps no state.
 //
@@ -14,6 +14,7 @@
 #include <compare>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -69,7 +70,14 @@ struct MapsEntry {
 // The same for a small shared anonymous mapping.
 [[nodiscard]] std::optional<MapsEntry> parse_page_line(std::string_view line);
 
-// proc: a descriptor of /proc. nullopt, with errno, if it can't be listed.
+// All processes. proc: a descriptor of /proc. nullopt, with errno, if it can't be listed.
 [[nodiscard]] std::optional<Scan> scan_processes(int proc);
+
+// These processes alone.
+[[nodiscard]] Scan scan_processes(int proc, std::span<const pid_t> pids);
+
+// Whether the process maps a file whose path ends like that, be it still there or not. nullopt: the
+// process may not be looked at, or is gone.
+[[nodiscard]] std::optional<bool> maps_file(int proc, pid_t pid, std::string_view name);
 
 }  // namespace tssx::stat_tool

@@ -3,7 +3,7 @@
 #include <sys/uio.h>
 
 #include <cerrno>
-#include <vector>
+#include <utility>
 
 namespace tssx::stat_tool {
 namespace {
@@ -35,6 +35,20 @@ ReadOutcome read_header_page(const FoundSegment& segment, Page& page,
   }
   hidden.insert(refused.begin(), refused.end());
   return refused.empty() ? ReadOutcome::vanished : ReadOutcome::denied;
+}
+
+ReadSegments read_segments(Scan& scan) {
+  ReadSegments segments;
+  Page page{};
+  for (const FoundSegment& found : scan.segments) {
+    if (read_header_page(found, page, scan.hidden) != ReadOutcome::ok) continue;
+    if (auto snapshot = parse_segment(page)) {
+      segments.all.push_back({&found, *std::move(snapshot)});
+    } else {
+      ++segments.unrecognized;
+    }
+  }
+  return segments;
 }
 
 }  // namespace tssx::stat_tool

@@ -1,4 +1,4 @@
-// Copies the header page of a segment out of a process that maps it.
+// Copies the header pages of segments out of processes that map them.
 //
 // Thread safety: no state. Works under the sandbox: one system call, no descriptor.
 #pragma once
@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 #include <unordered_set>
+#include <vector>
 
 #include "tools/tssx-stat/scan.h"
 #include "tools/tssx-stat/snapshot.h"
@@ -22,6 +23,17 @@ enum class ReadOutcome {
 // are added to hidden.
 [[nodiscard]] ReadOutcome read_header_page(const FoundSegment& segment, Page& page,
                                            std::unordered_set<pid_t>& hidden);
+
+struct ReadSegment {
+  const FoundSegment* found;  // in the scan
+  SegmentSnapshot snapshot;
+};
+struct ReadSegments {
+  std::vector<ReadSegment> all;
+  std::size_t unrecognized = 0;  // are none, or of another version
+};
+// All that the scan has found and that can be read. Who refuses is added to the scan's hidden ones.
+[[nodiscard]] ReadSegments read_segments(Scan& scan);
 
 // The same for `size` bytes of a process at an address. Works for as long as it is mapped there.
 [[nodiscard]] ReadOutcome read_memory(pid_t pid, std::uint64_t address, std::span<std::uint8_t> to);

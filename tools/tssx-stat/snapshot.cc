@@ -118,6 +118,12 @@ SideSnapshot parse_side(std::span<const std::uint8_t> page, Role role, std::uint
 
 }  // namespace
 
+bool is_on_rings(const SegmentSnapshot& snapshot) {
+  return !snapshot.damaged &&
+         std::all_of(snapshot.directions.begin(), snapshot.directions.end(),
+                     [](const DirectionSnapshot& way) { return way.mode == DirectionMode::ring; });
+}
+
 std::optional<SegmentSnapshot> parse_segment(std::span<const std::uint8_t> page) {
   if (page.size() < kHeaderSize) return std::nullopt;
   const auto header = load<SegmentHeader>(page, 0);

@@ -64,6 +64,9 @@ struct SegmentSnapshot {
   bool damaged = false;
 };
 
+// Both directions are in shared memory, and nothing is wrong with it.
+[[nodiscard]] bool is_on_rings(const SegmentSnapshot& snapshot);
+
 [[nodiscard]] std::optional<SegmentSnapshot> parse_segment(std::span<const std::uint8_t> page);
 
 }  // namespace tssx::stat_tool
