@@ -43,11 +43,14 @@ run 2 --no-such-option
 run 2 --rounds 0
 run 2 --seconds x
 run 2 --quick --all
+run 2 --list --filter 'hog/*' 'floor/*' # the second is no value of the option's
 run 2 --filter no-such-cell
 says 'no cell matches'
 run 1 --lib "$work/none.so" --filter hog/one-cpu
 says 'no such library'
 run 0 --list --filter 'hog/*'
+prints $'hog/one-cpu\nhog/two-cpus'
+run 0 --list --filter hog/one-cpu --filter hog/two-cpus
 prints $'hog/one-cpu\nhog/two-cpus'
 
 # --- measuring ----------------------------------------------------------------------------------

@@ -38,6 +38,15 @@ run 2 --no-such-option
 run 2 --pid 0
 run 2 --pid x
 run 2 stray
+# An option has one value: what follows it is a command, an argument, or wrong.
+run 2 --pid 1 2
+run 2 --path /x /y
+run 2 --watch 1 2
+run 3 -p 1 explain 2147483647
+says '^tssx-stat: 2147483647: no Unix stream socket of that process$'
+run 3 explain --path /x --path /y -p 1 2147483647
+says '^tssx-stat: 2147483647: no Unix stream socket of that process$'
+run 3 show --path /x 999999999999
 run 2 --json --prometheus
 run 2 --summary --json
 run 2 --sort colour

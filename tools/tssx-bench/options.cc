@@ -17,6 +17,7 @@ std::optional<int> parse_options(int argc, const char* const* argv, Options& opt
                  "Measure the cells whose names match this pattern, in which * also matches / "
                  "(repeatable)")
       ->expected(1)
+      ->allow_extra_args(false)  // what follows the value is no second one
       ->take_all();
   app.add_flag("--list", options.list, "Print the names of the chosen cells, and measure nothing");
   auto* quick = app.add_flag("--quick", options.quick, "A choice of cells, and less time for each");

@@ -57,11 +57,13 @@ std::optional<int> parse_options(int argc, char** argv, Options& options) {
   app.add_option("-p,--pid", options.pids, "Only connections that this process holds (repeatable)")
       ->check(CLI::Range(1, std::numeric_limits<pid_t>::max()))
       ->expected(1)
+      ->allow_extra_args(false)  // what follows the value is no second one
       ->take_all();
   app.add_option("--path", options.globs,
                  "Only connections whose listening socket's path matches this pattern, in which * "
                  "also matches /; abstract names start with @ (repeatable)")
       ->expected(1)
+      ->allow_extra_args(false)  // what follows the value is no second one
       ->take_all();
   std::string sort;
   std::vector<std::string> keys;
