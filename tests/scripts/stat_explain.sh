@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # tssx-stat explain: real connections, of which each stays in the kernel, or goes back, for one of
-# the reasons that it knows, and tssx-stat listeners about who would offer.
+# the reasons that it knows, and tssx-stat listeners about who would offer. In the end each reason that
+# the manual page lists has been given.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/support/frame.sh"
 
@@ -14,7 +15,7 @@ chmod 755 "$work"
 # case.py <case> <path>: a server and a client in one process; prints "ready" when the connection is
 # where it belongs, and stays until it is killed.
 cat >"$work/case.py" <<'PY'
-import array, ctypes, os, resource, select, signal, socket, sys, time
+import array, ctypes, mmap, os, resource, select, signal, socket, struct, sys, threading, time
 
 case, path = sys.argv[1], sys.argv[2]
 signal.alarm(100)
@@ -77,7 +78,92 @@ def lag(rounds, size):
         server.send(b"z" * size)
         all_of(client, size)
 
+def offer():
+    """To a client that answers it at once."""
+    connect()
+    for _ in range(7): server.send(b"x"); all_of(client, 1)
+    server.send(b"xx")  # the offer goes in front
+    all_of(client, 2)
+
+def poke(offset, value):
+    """Writes into the shared memory as only a peer that means no good does. The offsets are those of core/layout.h."""
+    for line in open("/proc/self/maps"):
+        if "/memfd:tssx-segment" in line:
+            ctypes.memmove(int(line.split("-")[0], 16) + offset, value, len(value))
+            return
+    sys.exit("no segment")
+
+TO_CLIENT, TO_SERVER = 1024, 1536
+HEAD, FLAGS, SENDING, RECEIVING = 0, 8, 12, 128 + 8  # of a direction
+STAYS = 4
+
 def accelerated(): move()
+def moving(): offer()
+def moving_back():
+    aside()
+    for _ in range(40): server.send(b"x")  # it is back after 32; the client, which reads once, is not
+    all_of(client, 40)
+def closing():
+    move()
+    if libc.syscall(57) == 0: stay()  # fork(2), and the library does not know of it
+    client.close()
+def damaged():
+    move()
+    poke(TO_CLIENT + HEAD, b"\xff" * 8)
+def back():
+    move()
+    for way in (TO_CLIENT, TO_SERVER):
+        poke(way + FLAGS, struct.pack("=II", STAYS, 0))
+        poke(way + RECEIVING, bytes(4))
+def becomes_another(trip_count):
+    """A server that gets its only client from another process, and becomes another program with it."""
+    if os.fork() == 0:
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(path)
+        for _ in range(trip_count):
+            client.send(b"x")
+            all_of(client, 1)
+        stay()
+    server = listener.accept()[0]
+    for _ in range(trip_count):
+        all_of(server, 1)
+        server.send(b"y")
+    server.set_inheritable(True)
+    os.execv(sys.executable, ["python3", "-c", "import signal; print('ready', flush=True); signal.pause()"])
+def left(): becomes_another(40)
+def left_early(): becomes_another(2)
+def busy():
+    connect()
+    writer = threading.Thread(target=lambda: server.sendall(b"x" * (1 << 20)), daemon=True)
+    writer.start()
+    while not select.select([client], [], [], 1)[0] or select.select([], [server], [], 0)[1]: pass
+    for _ in range(20):
+        try:
+            server.send(b"x", socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass
+def no_queue():
+    # A user without capabilities may have no more descriptors under way than he may have open.
+    if os.getuid() == 0:
+        os.chmod(path, 0o777)
+        os.setresuid(65534, 65534, 65534)
+        libc.prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: as it was
+    here, there = socket.socketpair()
+    keep.extend((here, there))
+    here.sendmsg([b"p"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 200))])
+    connect()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+    trips(20)
+def other_record():
+    """As a program with a later version of the library looks from outside."""
+    with open(os.path.join(os.path.dirname(path), "libtssx.so"), "wb+") as library:
+        library.write(b"x")
+        library.flush()
+        keep.append(mmap.mmap(library.fileno(), 1))
+    page = mmap.mmap(-1, 4096)
+    struct.pack_into("=8sIIIII", page, 0, b"TSSXPRC1", 9, 9, 112, 0, 0)
+    keep.append(page)
+    connect()
 def not_yet(): connect(); trips(2)
 def unread():
     connect()
@@ -235,8 +321,16 @@ stop() {
   done
   pids=()
 }
+# The reasons that were given, and those that this machine can't give.
+given=()
+left_out=()
+leave_out() {
+  left_out+=("$1")
+  echo "left out: $1: $2"
+}
 # expect <code> <side>: what explain says of the one connection to $path
 expect() {
+  given+=("$1")
   grep -qE "^\.(B|BR|TP).*\b$1\b" "$man" || fail "$1 is not in the man page"
   "$stat" explain --json "$path" >"$work/out" 2>"$work/err" || fail "$1: exit status"
   jq -e --arg code "$1" --arg side "$2" '[.connections[] | select(.code == $code and .side == $side)]
@@ -247,15 +341,22 @@ expect() {
 path=$work/x.sock
 listed=("LD_PRELOAD=$TSSX_LIB" "USE_TSSX=$work/*")
 
-count=0
 # try <case> <code> <side>
 try() {
   start "${listed[@]}" -- "$1" "$path"
   expect "$2" "$3"
   stop
-  count=$((count + 1))
 }
 try accelerated accelerated ''
+try moving moving ''
+try moving_back moving-back ''
+grep -q 'one direction is in shared memory again' "$work/out" || fail "back, but where to?"
+try damaged damaged ''
+try back back server
+try left left server
+try left_early left server
+try busy busy server
+try no_queue no-queue server
 try not_yet not-yet server
 try unread unread server
 try shared shared server
@@ -285,7 +386,16 @@ try aside aside server
 try bound bound client
 try unmarked unmarked client
 try other_version other-version client
-if [[ $(id -u) == 0 ]]; then try small_segment small-segment client; fi
+if [[ $(id -u) == 0 ]]; then
+  try small_segment small-segment client
+else
+  leave_out small-segment "needs SO_SNDBUFFORCE, and so root"
+fi
+if [[ $(uname -m) == x86_64 ]]; then
+  try closing closing ''
+else
+  leave_out closing "the number of fork(2) is that of another machine"
+fi
 
 # --- programs that can't, or are not told to ----------------------------------------------------
 
@@ -298,7 +408,10 @@ stop
 start "LD_PRELOAD=$TSSX_LIB" "USE_TSSX=/nowhere/*" -- plain "$path"
 expect not-listed client
 stop
-count=$((count + 3))
+start -- other_record "$path"
+expect other-version client
+jq -e '.connections[0].text | test("the server has another version")' "$work/out" >/dev/null || fail "only one side"
+stop
 
 # Two programs: a server as above and another client, or the other way round.
 cat >"$work/client.c" <<'C'
@@ -341,7 +454,6 @@ two() {
   rm -f "$path" "$work/log"
   start_ready env "${variables[@]}" python3 "$work/server.py" "$path"
   start_ready "$@"
-  count=$((count + 1))
 }
 compile_c "$work/client" "$work/client.c" || fail "no client could be compiled"
 two -- env "${listed[@]}" "$work/client" "$path"
@@ -363,7 +475,48 @@ if compile_c "$work/static" "$work/client.c" -static 2>/dev/null; then
   expect static client
   stop
 else
-  echo "left out: static programs can't be linked here"
+  leave_out static "static programs can't be linked here"
+fi
+# Of another libc: without LD_PRELOAD, which would keep it from starting.
+if command -v musl-gcc >/dev/null; then
+  musl-gcc -o "$work/musl" "$work/client.c"
+  two "${listed[@]}" -- env USE_TSSX="$work/*" "$work/musl" "$path"
+  expect other-libc client
+  stop
+else
+  leave_out other-libc "no musl-gcc"
+fi
+# Of 32 bits, and without any libc, which would have to be there for it.
+cat >"$work/narrow.c" <<'C'
+static long call(long number, long a, long b, long c) {
+  long result;
+  __asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c) : "memory");
+  return result;
+}
+__asm__(".globl _start\n_start: push %esp\n call run");
+void run(char **start) {
+  struct {
+    unsigned short family;
+    char path[108];
+  } name;
+  const char *path = start[2];
+  long fd = call(359, 1, 1, 0);  /* socket */
+  int i = 0;
+  name.family = 1;
+  for (; path[i] != 0; ++i) name.path[i] = path[i];
+  name.path[i] = 0;
+  if (call(362, fd, (long)&name, (long)sizeof name) != 0) call(1, 1, 0, 0);  /* connect, exit */
+  call(4, 1, (long)"ready\n", 6);                                            /* write */
+  for (;;) call(29, 0, 0, 0);                                                /* pause */
+}
+C
+if compile_c "$work/narrow" "$work/narrow.c" -m32 -O1 -static -nostdlib -ffreestanding -fno-pie -no-pie \
+  -fno-stack-protector 2>/dev/null && { "$work/narrow" /nowhere || (($? == 1)); }; then
+  two "${listed[@]}" -- env "${listed[@]}" "$work/narrow" "$path"
+  expect other-architecture client
+  stop
+else
+  leave_out other-architecture "programs of 32 bits can't be made, or don't run here"
 fi
 if [[ $(id -u) == 0 ]]; then
   cp "$work/client" "$work/setuid"
@@ -374,7 +527,7 @@ if [[ $(id -u) == 0 ]]; then
   if [[ $(awk '/^Uid:/ { print $3 }' "/proc/${pids[1]}/status") == 65534 ]]; then
     expect setuid client
   else
-    echo "left out: set-user-ID programs don't work here"
+    leave_out setuid "set-user-ID programs don't work here"
   fi
   stop
 
@@ -386,9 +539,14 @@ if [[ $(id -u) == 0 ]]; then
       >"$work/out" 2>"$work/err" || fail "as nobody"
     jq -e '.connections[0].code == "hidden" and .hidden_processes > 0' "$work/out" >/dev/null ||
       fail "not hidden from nobody"
-    count=$((count + 1))
+    given+=(hidden)
+  else
+    leave_out hidden "another user can't reach the program"
   fi
   stop
+else
+  leave_out setuid "needs root"
+  leave_out hidden "needs root"
 fi
 
 # --- by process, and nothing --------------------------------------------------------------------
@@ -396,6 +554,7 @@ fi
 start "${listed[@]}" -- no_path "$path"
 "$stat" explain --json "$pid" >"$work/out" 2>"$work/err" || fail "a socketpair"
 jq -e '.connections | length == 1 and .[0].code == "no-path"' "$work/out" >/dev/null || fail "no-path"
+given+=(no-path)
 stop
 for nothing in "$work/nothing" 2147483647; do
   status=0
@@ -417,4 +576,11 @@ start "LD_PRELOAD=$TSSX_LIB" "USE_TSSX=/nowhere" -- plain "$path"
 grep -qE "^no +not-listed " "$work/out" || fail "it is not listed"
 stop
 
-echo "ok: $count reasons"
+# --- all of them --------------------------------------------------------------------------------
+
+# What follows each .TP of the section: .B one, or .BR one ", " another
+sed -n '/^\.SH REASONS/,/^\.SH [^R]/p' "$man" | sed -n '/^\.TP/{n;s/^\.BR\{0,1\} //;s/\\f[A-Z]//g;s/[",]/ /g;p}' |
+  tr -s ' ' '\n' | sed '/^$/d' | sort -u >"$work/listed"
+printf '%s\n' "${given[@]}" "${left_out[@]}" | sort -u >"$work/given"
+diff "$work/listed" "$work/given" || fail "the manual page lists others than were given here"
+echo "ok: $(printf '%s\n' "${given[@]}" | sort -u | wc -l) reasons"

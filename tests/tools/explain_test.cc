@@ -6,6 +6,7 @@
 #include <cstring>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/layout.h"
@@ -121,6 +122,11 @@ TEST_F(Explanation, FollowsTheStateOfTheSharedMemory) {
   expect("offered", "client");
   moved(State::closing);
   expect("closing", "");
+  const auto end = std::exchange(link_.client.end, std::nullopt);
+  expect("left", "client");
+  link_.connection->directions[0].gone = true;
+  expect("closing", "");
+  link_.client.end = end;
   moved(State::damaged);
   expect("damaged", "");
   moved(State::mixed);

@@ -78,6 +78,11 @@ Verdict of_segment(const LinkFacts& link) {
     case State::handshake:
       return {false, "moving", "", "each direction moves with its next bytes"};
     case State::closing:
+      if (!connection.directions[0].gone && !connection.directions[1].gone) {
+        // Nobody has closed it: an end that does not map the memory is held all the same.
+        if (!link.server.end) return of_lost_end(link, link.server, "server");
+        if (!link.client.end) return of_lost_end(link, link.client, "client");
+      }
       return {false, "closing", "", "one of its ends is gone"};
     case State::damaged:
       return {false, "damaged", "", "what lies in the shared memory makes no sense"};
@@ -101,7 +106,11 @@ Verdict of_segment(const LinkFacts& link) {
     return {false, "back", server ? "server" : "client",
             "it went back to the kernel for good, and the process that knows why is gone"};
   }
-  return {false, "moving-back", "", "it is on its way back to the kernel"};
+  // Who stepped aside has returned, and the peer has not (core/channel_rendezvous.cc: note_calm()).
+  return {
+      false, "moving-back", "",
+      "after a message that went by the kernel one direction is in shared memory again, and the "
+      "other follows after some calls"};
 }
 
 Verdict of_unmarked(const LinkFacts& link) {
