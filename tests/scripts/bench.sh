@@ -76,6 +76,27 @@ shows '^floor/null-call +time +ns +[0-9.]+ \([0-9.]+ to [0-9.]+\) +- +-$'
 shows '^pingpong/64B/blocking/free +p99.9 +ns( +[0-9.]+ \([0-9.]+ to [0-9.]+\)){3}$'
 shows '^Against the best placement of the other side:$'
 
+# Beside a command: it was started after the connections were on rings, and is gone with the measurement.
+run 0 "${short[@]}" --filter epoll-server/8-busy/one-cpu \
+  --beside "$TSSX_BUILD/tssx-stat --json --interval 0 >>'$work/beside'; exec sleep 1000"
+shows '^CELL +METRIC +UNIT +alone +beside +TIMES BETTER$'
+shows '^epoll-server/8-busy/one-cpu +time +us( +[0-9.]+ \([0-9.]+ to [0-9.]+\)){3}$'
+python3 - "$work/beside" "$TMPDIR" <<'PYTHON' || fail "it did not run beside each measurement of the second side"
+import json, sys
+text, seen = open(sys.argv[1]).read(), []
+while text.strip():
+    document, end = json.JSONDecoder().raw_decode(text.lstrip())
+    text = text.lstrip()[end:]
+    seen.append([c["state"] for c in document["connections"] if c["path"].startswith(sys.argv[2])])
+sys.exit(seen != [["ring"] * 8] * 2)
+PYTHON
+[[ -z $(pgrep -f '^sleep 1000$' | while read -r pid; do
+  tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -xF "TMPDIR=$TMPDIR"
+done) ]] || fail "the command is left"
+run 1 "${short[@]}" --filter epoll-server/8-busy/one-cpu --beside true
+shows '^epoll-server/8-busy/one-cpu +error: beside, round 1: the command beside it has ended$'
+run 2 --beside true --against "$TSSX_LIB"
+
 # --- refusing -----------------------------------------------------------------------------------
 
 # The library is loaded and listed, but may make no segment: none is as small as this limit.

@@ -18,8 +18,8 @@ CellResult result(std::string name, std::vector<double> base, std::vector<double
 
 Plan plan() {
   Plan plan;
-  plan.base = {"kernel", {}};
-  plan.ours = {"tssx", "/lib/libtssx.so"};
+  plan.base = {"kernel", {}, {}};
+  plan.ours = {"tssx", "/lib/libtssx.so", {}};
   plan.rounds = 3;
   return plan;
 }

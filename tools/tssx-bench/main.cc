@@ -35,9 +35,13 @@ std::vector<Cell> chosen_cells(const Options& options) {
 
 Plan make_plan(const Options& options) {
   Plan plan;
-  plan.base = {"kernel", {}};
-  if (!options.against.empty()) plan.base = {"against", preload::find_library(options.against)};
-  plan.ours = {"tssx", preload::find_library(options.library)};
+  plan.base = {"kernel", {}, {}};
+  if (!options.against.empty()) plan.base = {"against", preload::find_library(options.against), {}};
+  plan.ours = {"tssx", preload::find_library(options.library), {}};
+  if (!options.beside.empty()) {
+    plan.base = {"alone", plan.ours.library, {}};
+    plan.ours = {"beside", plan.ours.library, options.beside};
+  }
   plan.rounds = options.rounds != 0 ? options.rounds : options.quick ? 3 : 5;
   plan.seconds = options.seconds > 0 ? options.seconds : options.quick ? 0.2 : 0.5;
   plan.patience = options.timeout;

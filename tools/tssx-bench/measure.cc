@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <ctime>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 
 #include "tools/tssx-bench/clock.h"
+#include "tools/tssx-bench/companion.h"
 #include "tools/tssx-bench/evidence.h"
 #include "tools/tssx-bench/interrupt.h"
 
@@ -45,10 +47,14 @@ class Measurement {
         for (pid_t pid = 0; line >> pid;) actors_.push_back(pid);
       } else if (word == "warm") {
         line >> connections_;
-        worker_.answer(is_warm() ? 'g' : 'w');
+        const bool warm = is_warm();
+        if (warm) companion_.emplace(side_.beside);
+        worker_.answer(warm ? 'g' : 'w');
       } else if (word == "done") {
         double payload = 0;
         line >> payload >> connections_;
+        if (companion_) companion_->check();
+        companion_.reset();
         check_payload(payload);
         worker_.answer('g');
       } else if (word == "metric") {
@@ -108,6 +114,7 @@ class Measurement {
   std::string directory_;
   std::uint64_t deadline_ns_;
   WorkerProcess worker_;
+  std::optional<Companion> companion_;
   std::vector<pid_t> actors_;
   std::size_t connections_ = 0;
   int warm_ups_ = 0;

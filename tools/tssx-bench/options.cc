@@ -30,8 +30,12 @@ std::optional<int> parse_options(int argc, const char* const* argv, Options& opt
                  "Seconds that a measurement may take beyond its length (30)")
       ->check(CLI::Range(0.1, 3600.0));
   app.add_option("--lib", options.library, "The libtssx.so to measure");
-  app.add_option("--against", options.against,
-                 "Compare with this libtssx.so in place of the kernel");
+  CLI::Option* against = app.add_option("--against", options.against,
+                                        "Compare with this libtssx.so in place of the kernel");
+  app.add_option("--beside", options.beside,
+                 "Measure the library on both sides, and on the second one while this command runs")
+      ->type_name("COMMAND")
+      ->excludes(against);
   app.add_flag("--json", options.json, "Print JSON instead of a table");
   app.footer(
       "Each line has the median of the rounds, the lowest and the highest. TIMES BETTER compares\n"

@@ -18,6 +18,7 @@ struct Options {
   double timeout = 30;
   std::string library;
   std::string against;
+  std::string beside;
 };
 
 // nullopt: go on. Otherwise the exit code, after the help or a complaint was printed.

@@ -19,6 +19,7 @@ namespace tssx::bench {
 struct Side {
   std::string name;
   std::string library;  // preloaded; empty: the kernel's sockets
+  std::string beside;   // a command that runs while it is measured; empty: none
 };
 
 class WorkerProcess {
