@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The Debian packages, as an operator meets them: lintian, dpkg -i, the tools and the library from where they are
-# then, a PostgreSQL cluster of Debian's that is accelerated by one file, dpkg -P, and nothing left.
+# then, a PostgreSQL cluster of Debian's that is accelerated by one file, what the example's container runs, dpkg -P,
+# and nothing left.
 #
 # All of it happens on a copy of this machine's files: an overlay whose upper layer is memory, in namespaces of their
 # own. So what is installed and started can't be met by anything else, and is gone with them.
@@ -89,6 +90,23 @@ if [[ ${1:-} == inside ]]; then
   cluster stop
   pg_dropcluster "$release" tssx
 
+  # What runs in the container of the example, in namespaces as it has them, and a client outside.
+  command=$(sed -nE 's/^(ENTRYPOINT|CMD) //p' /usr/share/doc/tssx/examples/Dockerfile | jq -s -r 'add | @sh')
+  says "$command" "redis-server"
+  socket=/run/redis-tssx/redis.sock
+  mkdir "${socket%/*}"
+  eval "unshare --mount-proc --net --pid --ipc --uts --fork --kill-child $command" >/tmp/log 2>&1 &
+  container=$!
+  await '[[ -S $socket ]]'
+  tssx-run -s "$socket" -- redis-benchmark -s "$socket" -c 3 -t get -l >/dev/null 2>&1 &
+  client=$!
+  inside() { tssx-stat --json --path "$socket" | jq -c '[.connections[] | [.server.program, .client.program, .state]]'; }
+  connection='["redis-server","redis-benchmark","ring"]'
+  await '[[ $(inside) == "[$connection,$connection,$connection]" ]]'
+  kill "$client" "$container"
+  wait "$client" "$container" || true
+  rm -r "${socket%/*}"
+
   dpkg -P tssx libtssx-core-dev >/tmp/log 2>&1 || fail "dpkg -P: $(cat /tmp/log)"
   # What the copy has and the machine has not. Logs and caches of others note that something was installed.
   cd /tmp/upper
@@ -105,7 +123,7 @@ fi
 
 # --- here ---------------------------------------------------------------------------------------
 
-for needed in cpack dpkg dpkg-shlibdeps file lintian jq man pkg-config pg_createcluster pgbench; do
+for needed in cpack dpkg dpkg-shlibdeps file lintian jq man pkg-config pg_createcluster pgbench redis-server; do
   command -v "$needed" >/dev/null || skip "$needed is not installed"
 done
 ((EUID == 0)) || skip "not root"
