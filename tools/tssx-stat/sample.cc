@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <functional>
 #include <map>
 #include <utility>
 
@@ -27,6 +28,22 @@ std::uint64_t now_ns() {
 bool read_page(const FoundPage& found, std::span<std::uint8_t> to) {
   return std::any_of(found.mappers.begin(), found.mappers.end(), [to](const Mapper& mapper) {
     return read_memory(mapper.pid, mapper.address, to) == ReadOutcome::ok;
+  });
+}
+
+// The start of each small page that can be read.
+void read_records(const Scan& scan,
+                  const std::function<void(const FoundPage& found, const Page& page)>& visit) {
+  std::vector<Mapper> firsts;
+  for (const FoundPage& found : scan.pages) firsts.push_back(found.mappers.front());
+  Page alone{};
+  read_pages(firsts, [&](std::size_t i, const Page* page) {
+    const FoundPage& found = scan.pages[i];
+    if (page != nullptr) {
+      visit(found, *page);
+    } else if (read_page(found, alone)) {
+      visit(found, alone);
+    }
   });
 }
 
@@ -89,17 +106,15 @@ std::optional<Gathered> gather() {
 Report take_sample(Gathered& gathered) {
   Report report;
   std::vector<FoundEnd> ends;
-  Page page{};
   Scan& scan = gathered.scan;
   const ReadSegments segments = read_segments(scan);
   report.unrecognized = segments.unrecognized;
-  for (const FoundPage& found : scan.pages) {
-    if (!read_page(found, page)) continue;
+  read_records(scan, [&](const FoundPage& found, const Page& page) {
     const RecordKind kind = kind_of_record(page);
     if (kind == RecordKind::other_version) ++report.other_versions;
-    if (kind != RecordKind::end) continue;
+    if (kind != RecordKind::end) return;
     if (auto end = parse_end(page)) ends.push_back({&found, *std::move(end)});
-  }
+  });
   // Described only now: reading may have added to the hidden.
   const Surroundings surroundings{gathered.processes, scan.hidden, scan.complete, now_ns()};
   for (const ReadSegment& read : segments.all) {
@@ -128,24 +143,22 @@ void add_rates(Report& now, const Report& before, double seconds) {
 
 Settings read_settings(Gathered& gathered) {
   Settings all;
-  Page page{};
   std::vector<std::uint8_t> bytes;
-  for (const FoundPage& found : gathered.scan.pages) {
-    if (!read_page(found, page)) continue;
+  read_records(gathered.scan, [&](const FoundPage& found, const Page& page) {
     if (kind_of_record(page) == RecordKind::other_version) {
       for (const Mapper& mapper : found.mappers) all.other_version.insert(mapper.pid);
     }
     const std::size_t size = process_record_size(page);
-    if (size == 0 || size > found.size) continue;
+    if (size == 0 || size > found.size) return;
     bytes.assign(page.begin(), page.end());
     if (size > bytes.size()) {
       bytes.resize(size);
-      if (!read_page(found, bytes)) continue;
+      if (!read_page(found, bytes)) return;
     }
     if (const auto settings = parse_process(bytes)) {
       for (const Mapper& mapper : found.mappers) all.known.insert_or_assign(mapper.pid, *settings);
     }
-  }
+  });
   return all;
 }
 

@@ -1,9 +1,11 @@
 // Copies the header pages of segments out of processes that map them.
 //
-// Thread safety: no state. Works under the sandbox: one system call, no descriptor.
+// Thread safety: no state. Works under the sandbox: one kind of system call, no descriptor.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <unordered_set>
 #include <vector>
@@ -34,6 +36,11 @@ struct ReadSegments {
 };
 // All that the scan has found and that can be read. Who refuses is added to the scan's hidden ones.
 [[nodiscard]] ReadSegments read_segments(Scan& scan);
+
+// The first page of each of these mappings, in their order, many with one system call. nullptr for
+// one that could not be read this way: it is unmapped, or its process is gone or refuses.
+void read_pages(std::span<const Mapper> mappings,
+                const std::function<void(std::size_t index, const Page* page)>& visit);
 
 // The same for `size` bytes of a process at an address. Works for as long as it is mapped there.
 [[nodiscard]] ReadOutcome read_memory(pid_t pid, std::uint64_t address, std::span<std::uint8_t> to);
