@@ -91,7 +91,7 @@ bool Channel::is_exclusive() const noexcept {
 }
 
 void Channel::note_plain(int fd) noexcept {
-  if (phase() != Phase::retired || receives_from_ring() || sends_to_ring()) return;
+  if (phase() != Phase::retired || receives_from_ring() || sends_to_ring() || has_rest()) return;
   if (view_.page != nullptr) {
     // A client whose offer was withdrawn says nothing. Of one that was established, plain is who
     // knows that the peer's direction will not move (again) either.

@@ -58,6 +58,14 @@ struct Outcome {
 
 enum class Peek { no, yes };
 
+// Where the next bytes of a sender go, that are not the ring's.
+enum class Route {
+  ring,    // this direction is in the ring
+  kernel,  // by the system call
+  wait,    // behind others, for which the socket has no room: POLLOUT tells when it has
+  ended    // nowhere: EPIPE. shutdown(2) has yet to reach the socket, behind those others
+};
+
 struct ChannelOrigin {
   Role role;
   Nonce nonce;
@@ -87,7 +95,15 @@ class Channel {
   // Both ends have mapped the segment: readiness no longer follows from the control socket alone.
   bool is_established() const noexcept {
     return view_.page != nullptr &&
-           (receives_from_ring() || sends_to_ring() || phase() == Phase::established);
+           (receives_from_ring() || sends_to_ring() || phase() == Phase::established || has_rest());
+  }
+  // This direction went back to the kernel, and what the peer had left in the ring is still on its
+  // way there: the socket has no room. It goes before anything else that is sent, shutdown(2) too.
+  // Each call on the endpoint sends on (help_sending()); who sleeps on the socket has to wait for
+  // POLLOUT as well.
+  bool has_rest() const noexcept {
+    const std::uint32_t unfinished = side_->sending.unfinished.load(std::memory_order_acquire);
+    return (unfinished == kSendingAgain || unfinished == kSendingPart) && !sends_to_ring();
   }
   // Stays with the kernel, and never was in the ring.
   bool is_retired() const noexcept {
@@ -99,7 +115,7 @@ class Channel {
   // Went back for good in both directions: what still comes of ours changes nothing.
   bool is_back() const noexcept {
     return phase() == Phase::retired && !receives_from_ring() && !sends_to_ring() &&
-           side_->receiving.cut.load(std::memory_order_relaxed) != 0;
+           side_->receiving.cut.load(std::memory_order_relaxed) != 0 && !has_rest();
   }
   Role role() const noexcept { return role_; }
   const Nonce& nonce() const noexcept { return nonce_; }
@@ -129,14 +145,13 @@ class Channel {
                       bool* notice) noexcept;
   // The control socket's answer in kernel mode: is ECONNRESET the application's business?
   bool is_own_reset() const noexcept;
-  // Before a kernel send: offers, or cuts to the ring, when the time has come. True if this
-  // direction is in the ring now; otherwise the caller counts as a kernel sender until it says
-  // after_kernel_send().
-  bool before_kernel_send(int fd) noexcept;
+  // Before a kernel send: offers, or cuts to the ring, when the time has come. With Route::kernel
+  // the caller counts as a kernel sender until it says after_kernel_send().
+  Route before_kernel_send(int fd) noexcept;
   void after_kernel_send(long sent) noexcept;
   // The same before a message that has to go by the kernel: one with ancillary data, or MSG_OOB.
-  // False if the direction is in the ring: step_aside() or retire() first. True: counted.
-  bool before_ancillary_send(int fd) noexcept;
+  // Where the direction is in the ring: step_aside() or retire() first.
+  Route before_ancillary_send(int fd) noexcept;
   // After a receive by the kernel that found the end, or ECONNRESET: a peer that was killed while
   // it left the ring may not have sent again all that was in it. True: this direction is in the
   // ring once more, and the end comes behind the rest.
@@ -236,6 +251,19 @@ class Channel {
   // The same for a while: a message has to go by the kernel. The connection comes back to the ring
   // when no other such message has come for some time.
   void step_aside(int fd) noexcept;
+  // Sends what has_rest() tells of, as far as the socket has room. Does nothing under a lock that
+  // is this thread's own.
+  void help_sending(int fd) noexcept;
+  // Has the peer's end another holder, or is there a rest? Then whoever is about to close the last
+  // descriptor calls the next one first.
+  bool peer_has_left() const noexcept {
+    return view_.page != nullptr && !is_plain() &&
+           ((out().data_wait.word.load(std::memory_order_acquire) & kFrozen) != 0 || has_rest());
+  }
+  // Sends what the peer has left in the ring, and waits for room that long; what has not gone by
+  // then is lost. Takes a last message of the peer's that nobody has read, of which its next holder
+  // would be told as a reset.
+  void finish_with_leaver(int fd, std::uint64_t nanoseconds) noexcept;
   // Another program takes over the descriptor: it must find nothing but data on the socket, also
   // what the peer has written to the ring already. Needs no answer from the peer. Who does it for
   // several endpoints, of which some may be the ends of one connection, freezes all of them first.
@@ -309,10 +337,14 @@ class Channel {
   void ring_for_space(int fd) noexcept;
   void finish_abandoned_sending(int fd) noexcept;
   void finish_abandoned_receiving(int fd) noexcept;
-  // For as long as it takes, or for good?
-  enum class Leave { aside, for_good };
+  // For as long as it takes, or for good? The last one waits for room, as this process may be gone
+  // before the peer reads on.
+  enum class Leave { aside, for_good, to_others };
   void finish_sending(int fd) noexcept;
-  void help_sending(int fd) noexcept;
+  void send_rest(int fd) noexcept;
+  void drop_rest(int fd) noexcept;
+  void wait_to_hand_on(int fd) noexcept;
+  Route route_of_rest() noexcept;
   void knock(int fd) noexcept;
   void repeat_cut(int fd) noexcept;
   void go_on_leaving(int fd) noexcept;
@@ -320,6 +352,7 @@ class Channel {
   void send_behind_cut(int fd, Leave how, std::uint64_t end, std::uint64_t position,
                        bool peer_is_gone) noexcept;
   void finish_resending(int fd, std::uint64_t position) noexcept;
+  enum class Sent { all, part, nowhere };
   bool freeze_now(int fd, std::uint32_t word, bool nested) noexcept;
   bool is_in_front(int fd, Notice wanted) noexcept;
   bool take_bells_before_cut(int fd) noexcept;
@@ -330,14 +363,14 @@ class Channel {
   bool shutdown_both(int fd) noexcept;
   void refuse(int fd) noexcept;
   void resend_by_kernel(int fd) noexcept;
-  bool send_again(int fd, std::uint64_t position, std::uint64_t head) noexcept;
+  Sent send_again(int fd, std::uint64_t position, std::uint64_t head) noexcept;
   std::uint64_t unread_in_ring() const noexcept;
   bool end_ring(std::uint64_t most, std::uint64_t* end) noexcept;
   void go_on_with_ring() noexcept;
   bool begin_ring_again() noexcept;
   void freeze_end(int fd) noexcept;
   bool call_peer() noexcept;
-  void finish_leaving(int fd, Leave how, std::uint64_t end) noexcept;
+  void enter_kernel(int fd, Leave how, std::uint64_t end, std::uint64_t position) noexcept;
   void finish_cut(int fd) noexcept;
   void accept_offer(int fd, int segment) noexcept;
   bool client_is_present(int fd) noexcept;

@@ -15,9 +15,12 @@ namespace {
 
 constexpr std::uint64_t kFarewellNs = 50'000'000;
 constexpr std::uint64_t kRefusalNs = 200'000;
-// Who leaves for good waits a second, if need be, until what is unread finds room on the socket.
+// Who hands an end on waits a second, if need be, until what is unread finds room on the socket.
 constexpr long kNapNs = 1'000'000;
 constexpr int kMostNaps = 1'000;
+// A peer that reads nothing for so long, or little for longer, is not waited for.
+constexpr std::uint64_t kSilenceNs = 1'000'000'000;
+constexpr std::uint64_t kHandOnNs = 5'000'000'000;
 
 }  // namespace
 
@@ -80,15 +83,17 @@ bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
   const SignalsBlocked blocked;
   if (sending.unfinished.load(relaxed) != 0) {
     finish_sending(fd);
-    if (sending.unfinished.load(relaxed) != 0) return false;
+    if (sending.unfinished.load(relaxed) != 0 && sends_to_ring()) return false;
   }
   // Who follows a peer that left for good need not hope either.
-  if ((in().producer.flags.load(acquire) & kStays) != 0) how = Leave::for_good;
+  if (how == Leave::aside && (in().producer.flags.load(acquire) & kStays) != 0) {
+    how = Leave::for_good;
+  }
   if (!sends_to_ring()) {
     // No byte of ours is in the ring, so no cut is needed: the peer reads on where it reads.
     if (sending.left.exchange(1, relaxed) == 0) sending.bytes_at_cut = ~std::uint64_t{0};
     in().data_wait.word.fetch_or(kWantKernel, seq_cst);
-    if (how == Leave::for_good) stay_in_kernel(fd);
+    if (how != Leave::aside) stay_in_kernel(fd);
     return true;
   }
   // We interrupted publish_head() in a handler: its bytes are complete, and come before ours.
@@ -105,14 +110,14 @@ bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
   }
   // What the peer has not read goes again by the socket, behind the cut: it may leave the ring
   // itself before it reads on. Who shut his end for reading can't get it there. In a move for a
-  // while it has to be quick.
+  // while it has to be quick, and what has no room can stay: the peer reads it in the ring, unless
+  // it leaves before that.
   const SideLine& peer = view_.page->side[1 - static_cast<std::size_t>(role_)];
-  const bool again =
-      (word & kShut) == 0 && (how == Leave::for_good || peer.fenced.load(relaxed) != 0);
+  const bool again = (word & kShut) == 0 && (how != Leave::aside || peer.fenced.load(relaxed) != 0);
   const SendRoom room(fd, again ? unread_in_ring() : 0);
   std::uint64_t most = again ? unread_in_ring() : 0;
   for (int naps = 0; most != 0 && room.fits() < most; most = unread_in_ring()) {
-    if (how == Leave::aside || ++naps > kMostNaps) {
+    if (how != Leave::to_others || ++naps > kMostNaps) {
       most = room.fits();
       break;
     }
@@ -156,19 +161,9 @@ int Channel::announce_cut(int fd) noexcept {
 void Channel::send_behind_cut(int fd, Leave how, std::uint64_t end, std::uint64_t position,
                               bool peer_is_gone) noexcept {
   auto& sending = side_->sending;
-  const std::uint64_t head = sending.head.load(relaxed);
-  sending.sent_again.store(position, relaxed);
-  sending.unfinished.store(kSendingAgain, release);
+  if (peer_is_gone) end = position = sending.head.load(relaxed);
   sending.bytes_at_cut = sending.kernel_bytes;
-  if (end != head && (peer_is_gone || !send_again(fd, position, head))) {
-    end = head;  // the peer is gone, and what it left unread is in the ring
-  } else if (end != head) {
-    sending.kernel_bytes += head - end;
-    // Last: a reader that waits for what it may no longer take from the ring finds it now. release:
-    // after the mode, by which it knows that this is no end.
-    out().producer.head.store(end, release);
-  }
-  finish_leaving(fd, how, end);
+  enter_kernel(fd, how, end, position);
 }
 
 // The consumer's tail is final (kFrozen): what lies behind it goes by the socket, which from now on
@@ -184,28 +179,19 @@ void Channel::resend_by_kernel(int fd) noexcept {
   // A handler's freeze may be beyond what the read that it interrupted has published.
   const std::uint64_t word = out().consumer.end.load(acquire);
   if ((word & kEndFrozen) != 0) unread = std::min(unread, head - end_position(word));
-  const SendRoom room(fd, unread);
   finish_resending(fd, head - unread);
 }
 
 // What lies in the ring from `position` on, to a peer that froze.
 void Channel::finish_resending(int fd, std::uint64_t position) noexcept {
-  auto& sending = side_->sending;
-  const std::uint64_t head = sending.head.load(relaxed);
-  sending.sent_again.store(position, relaxed);
-  sending.unfinished.store(kSendingAgain, release);
-  send_again(fd, position, head);
-  TSSX_FAULT_POINT(resent);
   in().data_wait.word.fetch_or(kWantKernel, seq_cst);
   out().producer.mode.store(word_of(Mode::kernel), relaxed);
-  finish_leaving(fd, Leave::for_good, head);
+  enter_kernel(fd, Leave::for_good, side_->sending.head.load(relaxed), position);
 }
 
-// By the socket, what lies in the ring there. False if it did not all go. Nothing must follow a
-// hole in the stream: then the connection has ended.
-bool Channel::send_again(int fd, std::uint64_t position, std::uint64_t head) noexcept {
+// By the socket, what lies in the ring there, as far as there is room.
+Channel::Sent Channel::send_again(int fd, std::uint64_t position, std::uint64_t head) noexcept {
   auto& sending = side_->sending;
-  int naps = 0;
   while (position != head) {
     const std::uint64_t offset = position & (view_.capacity - 1);
     const std::uint64_t size = std::min(head - position, view_.capacity - offset);
@@ -217,36 +203,106 @@ bool Channel::send_again(int fd, std::uint64_t position, std::uint64_t head) noe
       sending.sent_again.store(position, release);
     }
     sending.unfinished.store(kSendingAgain, release);
-    if (sent > 0) {
-      naps = 0;
-    } else if (sent == -EPIPE || sent == -ECONNRESET) {
-      return false;  // it is gone
-    } else if (++naps > kMostNaps) {
-      mark_broken();
-      sys::call(SYS_shutdown, fd, SHUT_RDWR);
-      return false;
-    } else {
-      // The new reader has a full queue before it, or memory is short. That can't last long unless
-      // it is hostile.
-      const timespec nap{0, kNapNs};
-      sys::poll(nullptr, 0, &nap);
+    if (sent == -ECONNRESET) {
+      // The kernel tells that once, and this was no call of the application's.
+      side_->state.reset.store(1, relaxed);
+      side_->state.hung_up.store(1, release);
     }
+    if (sent == -EPIPE || sent == -ECONNRESET) return Sent::nowhere;
+    if (sent <= 0) return Sent::part;  // the reader has a full queue before it, or memory is short
   }
-  return true;
+  return Sent::all;
 }
 
-// This direction runs by the kernel from here on; an end that was told in the ring is told there.
-void Channel::finish_leaving(int fd, Leave how, std::uint64_t end) noexcept {
+// This direction runs by the kernel from here on. The ring ended at `end`; what it holds from
+// `position` on goes first, and stays until there is room for it.
+void Channel::enter_kernel(int fd, Leave how, std::uint64_t end, std::uint64_t position) noexcept {
   auto& sending = side_->sending;
+  sending.sent_again.store(position, relaxed);
   sending.final.store(end, relaxed);
+  sending.unfinished.store(kSendingAgain, release);
   sending.left.store(1, relaxed);
   sending.calm = 0;
   TSSX_FAULT_POINT(leave_counted);
   sending.mode.store(word_of(Mode::kernel), release);
-  sending.unfinished.store(0, relaxed);
   TSSX_FAULT_POINT(leave_noted);
+  if (how != Leave::aside) stay_in_kernel(fd);
+  send_rest(fd);
+}
+
+// With the sending lock, and no handler of this thread in between.
+void Channel::send_rest(int fd) noexcept {
+  auto& sending = side_->sending;
+  const std::uint64_t head = sending.head.load(relaxed);
+  const std::uint64_t end = sending.final.load(relaxed);
+  std::uint64_t position = sending.sent_again.load(relaxed);
+  if (head - position > view_.capacity) position = head;
+  Sent sent = Sent::all;
+  if (position != head) {
+    const SendRoom room(fd, head - position);
+    sent = send_again(fd, position, head);
+  }
+  if (sent == Sent::part) return;
+  TSSX_FAULT_POINT(resent);
+  if (sent == Sent::nowhere) {
+    sending.final.store(head, relaxed);
+    // A socket that is closed with bytes unread is reset, and to the kernel these would be there.
+    poll_hang_up(fd);
+    if (side_->state.hung_up.load(relaxed) != 0 && !is_only_shut()) {
+      side_->state.reset.store(1, relaxed);
+    }
+  } else if (end != head) {
+    sending.kernel_bytes += head - end;
+    // Last: a reader that waits for what it may no longer take from the ring finds it now. release:
+    // after the mode, by which it knows that this is no end.
+    out().producer.head.store(end, release);
+  }
+  sending.unfinished.store(0, relaxed);
+  // An end that was told in the ring is told there.
   if (sending.fin.load(relaxed) != 0) sys::call(SYS_shutdown, fd, SHUT_WR);
-  if (how == Leave::for_good) stay_in_kernel(fd);
+  note_plain(fd);
+}
+
+// Nothing must follow a hole in the stream: then the connection has ended.
+void Channel::drop_rest(int fd) noexcept {
+  mark_broken();
+  sys::call(SYS_shutdown, fd, SHUT_RDWR);
+  side_->sending.unfinished.store(0, relaxed);
+}
+
+// The next holder of this end knows nothing of it. With both locks.
+void Channel::wait_to_hand_on(int fd) noexcept {
+  const std::uint64_t deadline = sys::now_ns() + kHandOnNs;
+  std::uint64_t position = side_->sending.sent_again.load(relaxed);
+  for (std::uint64_t moved = sys::now_ns(); has_rest();) {
+    // Memory may be short where there is room, so no wait for that.
+    const timespec nap{0, kNapNs};
+    sys::poll(nullptr, 0, &nap);
+    finish_sending(fd);
+    const std::uint64_t now = sys::now_ns();
+    const std::uint64_t sent = side_->sending.sent_again.load(relaxed);
+    if (sent != position) moved = now;
+    position = sent;
+    if (has_rest() && (now >= deadline || now - moved >= kSilenceNs)) drop_rest(fd);
+  }
+}
+
+void Channel::finish_with_leaver(int fd, std::uint64_t nanoseconds) noexcept {
+  {
+    const LockScope lock(side_->receiving.lock, is_exclusive());
+    if (lock.hold() == Hold::nested) return;
+    answer_freeze(fd);
+    if (receives_from_ring()) {
+      look_at_socket(fd, Notices::take_all);
+    } else {
+      settle_locked(fd, Notices::take_all);
+    }
+  }
+  const std::uint64_t deadline = sys::now_ns() + nanoseconds;
+  for (help_sending(fd); has_rest() && sys::now_ns() < deadline; help_sending(fd)) {
+    const timespec nap{0, kNapNs};
+    sys::poll(nullptr, 0, &nap);
+  }
 }
 
 // A connection that has not moved: what is under way of ours is taken out.
@@ -391,10 +447,11 @@ void Channel::leave_for_good(int fd) noexcept {
       receives_from_ring() && receiving.cut.load(relaxed) == 0 && !peer_is_leaving();
   const std::uint64_t deadline = sys::now_ns() + kFarewellNs;
   if (sends_to_ring()) {
-    while (!leave_ring_locked(fd, Leave::for_good) && sys::now_ns() < deadline) sys::sched_yield();
-  } else if (resend && call_peer()) {
+    while (!leave_ring_locked(fd, Leave::to_others) && sys::now_ns() < deadline) sys::sched_yield();
+  } else if (resend && !has_rest() && call_peer()) {
     send_token(fd, TokenKind::to_kernel, nonce_);
   }
+  wait_to_hand_on(fd);
   TSSX_FAULT_POINT(farewell_cut_sent);
   // An end that was told in the ring: the peer need not do anything more, by which it would tell it
   // here. To the kernel our SHUT_RD is the peer's SHUT_WR (unix_shutdown()).
@@ -456,7 +513,8 @@ bool Channel::shutdown_both(int fd) noexcept {
   leave_ring_locked(fd, Leave::for_good);
   if (sends_to_ring()) return false;
   note_shutdown(true, true);
-  sys::call(SYS_shutdown, fd, SHUT_RDWR);
+  // Writing ends behind what is still to be sent (send_rest()).
+  sys::call(SYS_shutdown, fd, has_rest() ? SHUT_RD : SHUT_RDWR);
   return true;
 }
 
@@ -501,7 +559,7 @@ void Channel::shutdown(int fd, bool reading, bool writing) noexcept {
     TSSX_FAULT_POINT(shut_begun);
     out().producer.flags.fetch_or(kFin, seq_cst);
     // Last: a peer that sees its socket hung up must see that it was only shut (is_only_shut()).
-    if (by_kernel) sys::call(SYS_shutdown, fd, SHUT_WR);
+    if (by_kernel && !has_rest()) sys::call(SYS_shutdown, fd, SHUT_WR);
     // Against leave_for_good(): one of the two sees the other.
     TSSX_FAULT_POINT(shut_told);
     const std::uint32_t word = out().data_wait.word.load(seq_cst);

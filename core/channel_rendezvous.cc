@@ -252,11 +252,12 @@ bool Channel::cut_to_ring(int fd, Queue queue) noexcept {
 
 // --- around calls by the kernel ---
 
-bool Channel::before_kernel_send(int fd) noexcept {
+Route Channel::before_kernel_send(int fd) noexcept {
   auto& sending = side_->sending;
   LockScope lock(sending.lock, is_exclusive());
-  if (lock.hold() != Hold::nested) finish_sending(fd);
-  if (sends_to_ring()) return true;
+  if (lock.hold() != Hold::nested || has_rest()) finish_sending(fd);
+  if (sends_to_ring()) return Route::ring;
+  if (const Route route = route_of_rest(); route != Route::kernel) return route;
   if (lock.hold() != Hold::nested && side_->state.plain.load(relaxed) == 0) {
     ++sending.calls;
     note_calm(fd);
@@ -272,22 +273,25 @@ bool Channel::before_kernel_send(int fd) noexcept {
         withdraw(Reason::unanswered);
       }
     }
-    if (phase() == Phase::established && due && cut_to_ring(fd, Queue::draining)) return true;
+    if (phase() == Phase::established && due && cut_to_ring(fd, Queue::draining)) {
+      return Route::ring;
+    }
   }
   TSSX_FAULT_POINT(kernel_send_counted);
   sending.kernel_senders.fetch_add(1, relaxed);
-  return false;
+  return Route::kernel;
 }
 
-// A message with ancillary data, or MSG_OOB: by the kernel. False if this direction is in the ring.
-bool Channel::before_ancillary_send(int fd) noexcept {
+// A message with ancillary data, or MSG_OOB: by the kernel.
+Route Channel::before_ancillary_send(int fd) noexcept {
   auto& sending = side_->sending;
   LockScope lock(sending.lock, is_exclusive());
-  if (lock.hold() != Hold::nested) finish_sending(fd);
-  if (sends_to_ring()) return false;
+  if (lock.hold() != Hold::nested || has_rest()) finish_sending(fd);
+  if (sends_to_ring()) return Route::ring;
+  if (const Route route = route_of_rest(); route != Route::kernel) return route;
   sending.calm = 0;
   sending.kernel_senders.fetch_add(1, relaxed);
-  return true;
+  return Route::kernel;
 }
 
 // This direction stepped aside for a while (step_aside(), here or there), and the other one
@@ -298,7 +302,10 @@ void Channel::note_calm(int fd) noexcept {
   auto& receiving = side_->receiving;
   // Where a message of ours was unread when the direction left for good.
   if (phase() == Phase::retired && view_.page != nullptr) note_plain(fd);
-  if (sending.left.load(relaxed) == 0 || phase() != Phase::established || sends_to_ring()) return;
+  if (sending.left.load(relaxed) == 0 || phase() != Phase::established || sends_to_ring() ||
+      has_rest()) {
+    return;
+  }
   if ((in().producer.flags.load(acquire) & kStays) != 0) {
     // The peer will not come back, so neither do we.
     stay_in_kernel(fd);

@@ -11,8 +11,9 @@
 //   kLeaving   a cut to the kernel that comes twice is no data for who reads with room for
 //              descriptors, and who has become plain has finished the first one before. Where the
 //              ring ends was decided before it was sent, and stays so (channel_end.cc)
-//   kSending*  what lies behind that end goes on where it was; if nobody can say where, because a
-//              part of it was just being sent, the connection ends instead
+//   kSending*  what lies behind that end goes on where it was, as it does for who found no room for
+//              it (has_rest()); if nobody can say where, because a part of it was just being sent,
+//              the connection ends instead
 //   kFreezing  the ring is not to be read any more, and what is on the socket is data
 //   kTaking*   a cut is taken off the socket by itself, so that it can be seen whether it was
 #include <errno.h>
@@ -42,18 +43,30 @@ void Channel::finish_sending(int fd) noexcept {
     sending.unfinished.store(0, relaxed);
   } else if (sends_to_ring()) {
     go_on_leaving(fd);
+  } else if (unfinished == kSendingAgain) {
+    const SignalsBlocked blocked;
+    send_rest(fd);
+  } else if (unfinished == kSendingPart) {
+    drop_rest(fd);
   } else {
     sending.unfinished.store(0, relaxed);
   }
 }
 
 // For who only reads, and would wait: the peer may wait for what a killed process of ours has begun
-// to send. Not with the sending lock.
+// to send, or what had no room. Not with the sending lock.
 void Channel::help_sending(int fd) noexcept {
   auto& sending = side_->sending;
   if (sending.unfinished.load(relaxed) == 0) return;
   LockScope lock(sending.lock, is_exclusive());
   if (lock.hold() != Hold::nested) finish_sending(fd);
+}
+
+// Where what is sent by the kernel next has to go. Called with the sending lock, also by a handler
+// that interrupted its holder: it did not interrupt send_rest().
+Route Channel::route_of_rest() noexcept {
+  if (!has_rest()) return Route::kernel;
+  return side_->sending.fin.load(relaxed) != 0 ? Route::ended : Route::wait;
 }
 
 // Bytes of ours would be bells to a peer that has read the cut, and bytes in the ring unread by one
@@ -86,16 +99,8 @@ void Channel::go_on_leaving(int fd) noexcept {
   if (head - end > view_.capacity) end = head;  // nonsense: nothing can be told
   const Leave how =
       (in().producer.flags.load(acquire) & kStays) != 0 ? Leave::for_good : Leave::aside;
-  if (unfinished == kSendingPart) {
-    mark_broken();
-    sys::call(SYS_shutdown, fd, SHUT_RDWR);
-    finish_leaving(fd, how, head);
-    return;
-  }
   if (unfinished == kSendingAgain) {
-    std::uint64_t position = sending.sent_again.load(relaxed);
-    if (head - position > view_.capacity) position = head;
-    const SendRoom room(fd, head - position);
+    const std::uint64_t position = sending.sent_again.load(relaxed);
     if ((word & kEndCut) != 0) {
       send_behind_cut(fd, how, end, position, false);
     } else {
@@ -120,7 +125,6 @@ void Channel::go_on_leaving(int fd) noexcept {
     failed = announce_cut(fd);
     if (failed != 0 && failed != -EPIPE && failed != -ECONNRESET) return;
   }
-  const SendRoom room(fd, head - end);
   send_behind_cut(fd, how, end, end, failed != 0);
 }
 

@@ -19,6 +19,7 @@ Outcome Channel::end_or_reset() noexcept {
 
 bool Channel::peer_took_everything() const noexcept {
   if (!sends_to_ring()) {
+    if (has_rest()) return false;
     // What we wrote before we left may still lie in the ring, unless it was sent again.
     return side_->sending.left.load(relaxed) == 0 ||
            (out().data_wait.word.load(relaxed) & kFrozen) != 0 ||
@@ -79,9 +80,15 @@ short Channel::readiness(int fd, short socket_events) noexcept {
        (out().data_wait.word.load(relaxed) & kReaderGone) != 0)) {
     poll_hang_up(fd);
   }
-  help_sending(fd);
   constexpr int kReadable = POLLIN | POLLRDNORM;
   constexpr int kWritable = POLLOUT | POLLWRNORM | POLLWRBAND;
+  const bool had_rest = has_rest();
+  help_sending(fd);
+  if (had_rest) {
+    // The room that the socket told of may be used up.
+    socket_events =
+        static_cast<short>((socket_events & ~kWritable) | (poll_now(fd, kWritable) & kWritable));
+  }
   int events = 0;
   const bool broken = side_->state.broken.load(relaxed) != 0;
   const bool hung_up = side_->state.hung_up.load(acquire) != 0 || broken;
@@ -182,6 +189,7 @@ bool Channel::has_room(int fd, std::size_t size) const noexcept {
         side_->sending.head.load(relaxed) - out().consumer.tail.load(acquire);
     return used <= view_.capacity && view_.capacity - used >= size;
   }
+  if (has_rest()) return false;
   // sock_alloc_send_pskb(): a message may go beyond the limit, one that has reached it waits.
   int used = 0;
   return sys::call(SYS_ioctl, fd, SIOCOUTQ, sys::word(&used)) == 0 &&

@@ -29,7 +29,8 @@ enum class Phase : std::uint32_t {
 enum Unfinished : std::uint32_t {
   kCutting = 1,   // to the ring
   kLeaving,       // a cut to the kernel; no byte of the ring's has gone again
-  kSendingAgain,  // what was unread in the ring: it has gone up to `sent_again`
+  kSendingAgain,  // what was unread in the ring: it has gone up to `sent_again`. Also while there
+                  // is no room for the rest (Channel::has_rest())
   kSendingPart,   // the same, and the next part may have gone or not
   kFreezing,      // from the freeze on, until this direction is the kernel's
   kTakingCutToRing,

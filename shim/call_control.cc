@@ -126,6 +126,7 @@ TSSX_INTERPOSED int ioctl(int fd, unsigned long request, ...) noexcept {
       return 0;
     }
   }
+  if (request == SIOCOUTQ && !channel.is_plain()) channel.help_sending(endpoint.fd());
   const int result = real::ioctl(endpoint.fd(), request, argument);
   if (request == FIONBIO) forget_status_flags(channel);
   return result;

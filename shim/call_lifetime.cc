@@ -75,6 +75,9 @@ bool vacate(int fd) noexcept {
 // To be called before the kernel closes `fd`.
 void release_for_close(int fd) noexcept {
   const Slot slot = table.find(fd);
+  if (slot.kind() == Kind::endpoint) {
+    if (EndpointRef endpoint(fd); endpoint) finish_before_close(endpoint, false);
+  }
   if (slot.kind() == Kind::endpoint) keep_for_calls(*slot.as<Endpoint>(), table.kernel_fd(fd));
   if (slot.kind() == Kind::epoll) keep_for_waiters(*slot.as<EpollSet>(), fd);
   release_descriptor(fd);

@@ -92,7 +92,7 @@ void leave_number(int fd) noexcept {
 // File actions give the child other numbers for what it inherits, and the copy is open in the new
 // program also where the original is not.
 void prepare_spawn(const posix_spawn_file_actions_t* actions) noexcept {
-  prepare_exec();
+  prepare_exec_by_child();
   if (table.size() == 0 || actions == nullptr || actions->__used == 0) return;
   if (for_each_duplicated(*actions, leave_number)) return;
   const int end = table.highest();
@@ -244,13 +244,13 @@ TSSX_INTERPOSED int posix_spawn_file_actions_addtcsetpgrp_np(posix_spawn_file_ac
 
 TSSX_INTERPOSED int system(const char* command) {
   real::ensure();
-  if (command != nullptr) prepare_exec();
+  if (command != nullptr) prepare_exec_by_child();
   return real::system(command);
 }
 
 TSSX_INTERPOSED FILE* popen(const char* command, const char* mode) {
   real::ensure();
-  prepare_exec();
+  prepare_exec_by_child();
   FILE* file = real::popen(command, mode);
   if (file != nullptr) forget_stale(file->_fileno);
   return file;
@@ -260,7 +260,7 @@ TSSX_INTERPOSED int wordexp(const char* words, wordexp_t* out, int flags) {
   real::ensure();
   // Only a command in the words starts a shell.
   if ((flags & WRDE_NOCMD) == 0 && words != nullptr && std::strpbrk(words, "$`") != nullptr) {
-    prepare_exec();
+    prepare_exec_by_child();
   }
   return real::wordexp(words, out, flags);
 }

@@ -30,7 +30,8 @@ std::uint32_t own_events(const Member& member) noexcept {
 std::uint32_t managed_events(const Member& member) noexcept {
   if (member.endpoint == nullptr) return EPOLLIN | EPOLLET;
   std::uint32_t events = EPOLLIN | EPOLLRDHUP | EPOLLET | (member.events & EPOLLPRI);
-  if ((member.events & kWritable) != 0 && !member.endpoint->channel.sends_to_ring()) {
+  const Channel& channel = member.endpoint->channel;
+  if (!channel.sends_to_ring() && ((member.events & kWritable) != 0 || channel.has_rest())) {
     events |= EPOLLOUT;
   }
   return events;

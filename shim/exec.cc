@@ -5,6 +5,7 @@
 #include "core/fault_point.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
+#include "shim/leave.h"
 #include "shim/mark.h"
 #include "shim/stream_io.h"
 
@@ -28,7 +29,7 @@ void follow_leavers() noexcept {
   });
 }
 
-void prepare_exec() noexcept {
+void prepare_exec_by_child() noexcept {
   if (table.size() == 0) return;
   const int saved = errno;
   TSSX_FAULT_POINT(exec_begun);
@@ -46,6 +47,12 @@ void prepare_exec() noexcept {
   TSSX_FAULT_POINT(exec_left);
   follow_leavers();
   errno = saved;
+}
+
+void prepare_exec() noexcept {
+  prepare_exec_by_child();
+  if (table.size() == 0) return;
+  for_each_endpoint([](EndpointRef& endpoint, int) { finish_before_close(endpoint, true); });
 }
 
 }  // namespace tssx

@@ -7,10 +7,15 @@
 #include "core/fault_point.h"
 #include "shim/config.h"
 #include "shim/descriptor_table.h"
+#include "shim/status_flags.h"
 #include "shim/stream_io.h"
 
 namespace tssx {
 namespace {
+
+// A close() of the kernel's waits for nobody, but loses nothing either.
+constexpr std::uint64_t kPatienceNs = 5'000'000'000;
+constexpr std::uint64_t kNonblockingPatienceNs = 1'000'000'000;
 
 std::atomic<bool> in_kernel{false};
 
@@ -26,6 +31,18 @@ int leave_to_kernel(int fd, Reason why) noexcept {
   follow_mode(*endpoint);
   errno = saved;
   return endpoint.fd();
+}
+
+void finish_before_close(EndpointRef& endpoint, bool process) noexcept {
+  Channel& channel = endpoint.channel();
+  if (!channel.peer_has_left() || channel.side().holders.load(std::memory_order_acquire) > 1 ||
+      (!process && endpoint->descriptors.load(std::memory_order_acquire) > 1)) {
+    return;
+  }
+  const int saved = errno;
+  const bool nonblocking = is_nonblocking(channel, endpoint.fd());
+  channel.finish_with_leaver(endpoint.fd(), nonblocking ? kNonblockingPatienceNs : kPatienceNs);
+  errno = saved;
 }
 
 void stay_in_kernel() noexcept {

@@ -122,6 +122,7 @@ class Poll {
                    (fds_[i].events & POLLPRI);
       if (!channel.sends_to_ring()) {
         events |= fds_[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND);
+        if (channel.has_rest()) events |= POLLOUT;  // readiness() sends on
         others_ = true;
       }
       if (!channel.receives_from_ring()) {

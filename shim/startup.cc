@@ -17,6 +17,7 @@
 #include "shim/descriptor_table.h"
 #include "shim/endpoint_pool.h"
 #include "shim/epoll_set.h"
+#include "shim/leave.h"
 #include "shim/log.h"
 #include "shim/mark.h"
 #include "shim/real.h"
@@ -96,6 +97,7 @@ void after_fork_in_child() noexcept {
 
 void give_up_connections() noexcept {
   TSSX_FAULT_POINT(exiting);
+  for_each_endpoint([](EndpointRef& endpoint, int) { finish_before_close(endpoint, true); });
   endpoints.for_each([](Endpoint& endpoint) {
     if (endpoint.descriptors.exchange(0, std::memory_order_acq_rel) != 0) {
       endpoint.channel.abandon();

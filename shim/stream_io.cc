@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/un.h>
 
@@ -113,6 +114,27 @@ Wake wait_for_space(Channel& channel, int fd, std::uint64_t deadline, bool resta
   return bounded && wake == Wake::timed_out ? Wake::look_again : wake;
 }
 
+// Bytes that the peer left in the ring have to go first, and the socket has no room for them: as
+// sock_wait_for_wmem() of the kernel waits.
+Wake wait_for_socket(int fd, std::uint64_t deadline, bool restartable) {
+  pollfd control{fd, POLLOUT, 0};
+  timespec left{};
+  if (deadline != 0) {
+    const std::uint64_t now = sys::now_ns();
+    if (now >= deadline) return Wake::timed_out;
+    left = sys::timespec_of(deadline - now);
+  }
+  const int ready = real::ppoll(&control, 1, deadline != 0 ? &left : nullptr, nullptr);
+  if (ready < 0) return after_signal(deadline == 0 && restartable);
+  return ready == 0 ? Wake::timed_out : Wake::look_again;
+}
+
+// When a send by this descriptor has to end; 0: never.
+std::uint64_t send_deadline(Channel& channel, int fd) noexcept {
+  const std::uint64_t timeout = timeout_of(fd, SO_SNDTIMEO, channel.side().state.send_timeout_ns);
+  return timeout != 0 ? sys::now_ns() + timeout : 0;
+}
+
 // --- receiving by the kernel ---
 
 struct KernelReceive {
@@ -144,6 +166,19 @@ KernelReceive sleep_for_kernel_bytes(Channel& channel, int fd, std::uint64_t& de
     if (timeout != 0) deadline = sys::now_ns() + timeout;
   }
   if (!channel.arm_data()) return {0, true, false};
+  if (channel.has_rest()) {
+    // Nobody else may be there to send it when there is room, and the peer may wait for it.
+    Sleep sleep(channel);
+    pollfd control{fd, POLLIN | POLLOUT, 0};
+    const std::uint64_t now = deadline != 0 ? sys::now_ns() : 0;
+    const timespec left = sys::timespec_of(deadline > now ? deadline - now : 0);
+    const int ready = real::ppoll(&control, 1, deadline != 0 ? &left : nullptr, nullptr);
+    if (ready == 0) return {fail(EAGAIN), false, false};
+    if (ready < 0 && after_signal(deadline == 0) == Wake::interrupted) {
+      return {fail(EINTR), false, false};
+    }
+    return {0, true, false};
+  }
   if (deadline != 0) {
     switch (sleep_on_socket(channel, fd, deadline, false)) {
       case Wake::look_again:
@@ -199,9 +234,10 @@ void limit_parts(msghdr& message, iovec* parts, std::size_t size) noexcept {
   message.msg_iovlen = count;
 }
 
-// One recvmsg(2) in kernel mode, our notices taken out of it.
+// One recvmsg(2) in kernel mode, our notices taken out of it. `by_kernel`: which may also wait, as
+// nobody else reads here, and there is nothing to be done meanwhile.
 KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr& parts, int flags,
-                                  bool may_block, std::uint64_t& deadline) {
+                                  bool by_kernel, bool may_block, std::uint64_t& deadline) {
   Channel& channel = endpoint.channel();
   const int fd = endpoint.fd();
   alignas(cmsghdr) char control[kControlRoom];
@@ -216,7 +252,7 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
 
   // Where nothing but an offer to be dropped can come any more, the mode can't change under us.
   const bool retired = channel.is_retired();
-  const bool exclusive = channel.is_exclusive() || retired || channel.is_back();
+  const bool exclusive = by_kernel || retired;
   ssize_t got = 0;
   bool notice = false;
   const Peek peek = (flags & MSG_PEEK) != 0 ? Peek::yes : Peek::no;
@@ -304,8 +340,10 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
     if (errno == ECONNRESET) channel.note_reset_told();
     return {-1, false, false};
   }
-  if (got == 0 && channel.sends_to_ring()) {
-    // What the peer left unread lies in the ring, where the kernel knows nothing of it.
+  if (got == 0 && (channel.sends_to_ring() ||
+                   channel.side().state.reset.load(std::memory_order_relaxed) != 0)) {
+    // What the peer left unread lies in the ring, where the kernel knows nothing of it; or it told
+    // us already.
     channel.poll_hang_up(fd);
     if (const int reset = channel.pending_error(true); reset != 0) {
       return {fail(reset), false, false};
@@ -391,7 +429,9 @@ ssize_t receive_plain(EndpointRef& endpoint, msghdr& message, int flags) {
 
 void follow_mode(Endpoint& endpoint) noexcept {
   if (endpoint.members.load(std::memory_order_relaxed) == nullptr) return;
-  if (endpoint.managed.load(std::memory_order_relaxed) != endpoint.channel.is_established()) {
+  // Who sleeps in a set has to see when there is room for a rest.
+  if (endpoint.managed.load(std::memory_order_relaxed) != endpoint.channel.is_established() ||
+      endpoint.channel.has_rest()) {
     move_registrations(endpoint);
   }
 }
@@ -500,11 +540,14 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
     if (received != 0 && (is_at_mark(fd) || (!all && !more_at_once(channel, fd)))) {
       return named(endpoint, message, received);
     }
-    if (nonblocking < 0 && !channel.is_exclusive())
+    channel.help_sending(fd);
+    const bool has_rest = channel.has_rest();
+    if (nonblocking < 0 && (!channel.is_exclusive() || has_rest)) {
       nonblocking = is_nonblocking(channel, fd) ? 1 : 0;
+    }
     // With MSG_WAITALL the kernel itself waits for all of it: what it returns short was
     // interrupted.
-    const bool by_kernel = channel.is_exclusive() || channel.is_back();
+    const bool by_kernel = (channel.is_exclusive() && !has_rest) || channel.is_back();
     // A receive of nothing takes the descriptors of the next message all the same, and would leave
     // the byte of an offer or a cut without its own: it only looks.
     // Unless something of the application's is in front.
@@ -512,7 +555,7 @@ ssize_t receive_stream(EndpointRef& endpoint, msghdr& message, int flags) {
     if (wanted == 0 && channel.receives_from_ring()) continue;
     message.msg_controllen = control_room;
     const KernelReceive got =
-        receive_from_kernel(endpoint, message, rest, how, nonblocking != 1, deadline);
+        receive_from_kernel(endpoint, message, rest, how, by_kernel, nonblocking != 1, deadline);
     if (got.bytes < 0 && received != 0) message.msg_controllen = 0;
     if (got.bytes < 0) return received != 0 ? named(endpoint, message, received) : -1;
     received += static_cast<std::size_t>(got.bytes);
@@ -590,6 +633,13 @@ ssize_t broken_pipe(int flags) noexcept {
   return fail(EPIPE);
 }
 
+// Who slept for room gets the socket's error, or EPIPE, without SIGPIPE, which is for who finds the
+// end shut (sock_alloc_send_pskb()).
+ssize_t ended_asleep(Channel& channel, int error) noexcept {
+  const int reset = channel.pending_error(true);
+  return fail(reset != 0 ? reset : error);
+}
+
 }  // namespace
 
 ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
@@ -609,21 +659,29 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
       channel.retire(fd);
     }
     std::uint64_t deadline = 0;
-    while (!channel.before_ancillary_send(fd)) {
-      channel.note_aside();
-      channel.step_aside(fd);
-      if (!channel.sends_to_ring()) continue;
-      // There is no room for the cut: the peer reads none of the bells that it asked for. So there
-      // would be none for the message.
-      if ((flags & MSG_DONTWAIT) != 0 || is_nonblocking(channel, fd)) return fail(EAGAIN);
-      const std::uint64_t now = sys::now_ns();
-      if (deadline == 0) {
-        const std::uint64_t timeout =
-            timeout_of(fd, SO_SNDTIMEO, channel.side().state.send_timeout_ns);
-        deadline = timeout != 0 ? now + timeout : ~std::uint64_t{0};
+    for (;;) {
+      const Route route = channel.before_ancillary_send(fd);
+      if (route == Route::kernel) break;
+      if (route == Route::ended) return broken_pipe(flags);
+      if (route == Route::ring) {
+        channel.note_aside();
+        channel.step_aside(fd);
+        if (!channel.sends_to_ring()) continue;
       }
-      if (now >= deadline) return fail(EAGAIN);
-      if (nap(kNapNs, true) == Wake::interrupted) return fail(EINTR);
+      follow_mode(*endpoint);
+      // There is no room for what has to go first, or for the cut: the peer reads none of the bells
+      // that it asked for. So there would be none for the message.
+      if ((flags & MSG_DONTWAIT) != 0 || is_nonblocking(channel, fd)) return fail(EAGAIN);
+      if (deadline == 0) deadline = send_deadline(channel, fd);
+      switch (route == Route::wait ? wait_for_socket(fd, deadline, true) : nap(kNapNs, true)) {
+        case Wake::look_again:
+          break;
+        case Wake::interrupted:
+          return fail(EINTR);
+        case Wake::timed_out:
+          return fail(EAGAIN);
+      }
+      if (deadline != 0 && sys::now_ns() >= deadline) return fail(EAGAIN);
     }
     return send_by_kernel(endpoint, message, flags);
   } else if (message.msg_namelen != 0 && channel.sends_to_ring()) {
@@ -649,12 +707,7 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
           break;
         case Status::failed:
           if (sent != 0) return static_cast<ssize_t>(sent);
-          // SIGPIPE is for who finds the end shut. Who slept for space gets the socket's error, or
-          // EPIPE, without it (sock_alloc_send_pskb()).
-          if (waited) {
-            const int reset = channel.pending_error(true);
-            return fail(reset != 0 ? reset : outcome.error);
-          }
+          if (waited) return ended_asleep(channel, outcome.error);
           return outcome.error == EPIPE ? broken_pipe(flags) : fail(outcome.error);
         case Status::kernel:
           follow_mode(*endpoint);
@@ -664,11 +717,7 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
       }
       if (nonblocking < 0) nonblocking = is_nonblocking(channel, fd) ? 1 : 0;
       if (nonblocking == 1) return sent != 0 ? static_cast<ssize_t>(sent) : fail(EAGAIN);
-      if (deadline == 0) {
-        const std::uint64_t timeout =
-            timeout_of(fd, SO_SNDTIMEO, channel.side().state.send_timeout_ns);
-        if (timeout != 0) deadline = sys::now_ns() + timeout;
-      }
+      if (deadline == 0) deadline = send_deadline(channel, fd);
       waited = true;
       switch (wait_for_space(channel, fd, deadline, sent == 0)) {
         case Wake::look_again:
@@ -680,9 +729,28 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
       }
     }
 
-    if (channel.before_kernel_send(fd)) {
-      follow_mode(*endpoint);
-      continue;
+    const Route route = channel.before_kernel_send(fd);
+    if (route == Route::ended) return sent != 0 ? static_cast<ssize_t>(sent) : broken_pipe(flags);
+    if (route != Route::kernel) follow_mode(*endpoint);
+    if (route == Route::ring) continue;
+    if (route == Route::wait) {
+      if (wanted == 0) return 0;
+      if (nonblocking < 0) nonblocking = is_nonblocking(channel, fd) ? 1 : 0;
+      if (nonblocking == 1) return sent != 0 ? static_cast<ssize_t>(sent) : fail(EAGAIN);
+      if (deadline == 0) deadline = send_deadline(channel, fd);
+      waited = true;
+      switch (wait_for_socket(fd, deadline, sent == 0)) {
+        case Wake::look_again:
+          continue;
+        case Wake::interrupted:
+          return sent != 0 ? static_cast<ssize_t>(sent) : fail(EINTR);
+        case Wake::timed_out:
+          return sent != 0 ? static_cast<ssize_t>(sent) : fail(EAGAIN);
+      }
+    }
+    if (waited && channel.side().state.hung_up.load(std::memory_order_relaxed) != 0) {
+      channel.after_kernel_send(0);
+      return sent != 0 ? static_cast<ssize_t>(sent) : ended_asleep(channel, EPIPE);
     }
     msghdr rest = message;
     iovec remaining[kParts];

@@ -149,10 +149,12 @@ void Victim::send(Input& script) {
 // A message with a descriptor, as shim/stream_io.cc sends it.
 void Victim::send_by_kernel(Input& script) {
   const int fd = endpoint_.fd();
-  if (!channel().before_ancillary_send(endpoint_.fd())) {
+  Route route = channel().before_ancillary_send(endpoint_.fd());
+  if (route == Route::ring) {
     channel().step_aside(fd);
-    if (!channel().before_ancillary_send(endpoint_.fd())) return;
+    route = channel().before_ancillary_send(endpoint_.fd());
   }
+  if (route != Route::kernel) return;
   const int failed = script.byte() % 2 != 0 ? send_with_descriptor(fd, fd) : -EAGAIN;
   channel().after_kernel_send(failed == 0 ? 1 : 0);
 }

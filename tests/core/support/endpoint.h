@@ -79,7 +79,10 @@ class Endpoint {
         const Outcome sent = channel_.send(fd_, parts, count, skip);
         if (sent.status != Status::kernel) return sent;
       }
-      if (channel_.before_kernel_send(fd_)) continue;
+      const Route route = channel_.before_kernel_send(fd_);
+      if (route == Route::ring) continue;
+      if (route == Route::wait) return {Status::would_block};
+      if (route == Route::ended) return {Status::failed, 0, EPIPE};
       const Outcome sent = kernel_send(parts, count, skip);
       channel_.after_kernel_send(static_cast<long>(sent.bytes));
       return sent;
