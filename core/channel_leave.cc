@@ -65,6 +65,9 @@ void Channel::finish_cut(int fd) noexcept {
   // What the peer sent again we will not read from the ring: who waits there for room asks the
   // socket now.
   if ((in().space_wait.word.load(relaxed) & kWaiting) != 0) ring_for_space(fd);
+  // It has not sent again all of it: who was to do that may have been killed, and others of the
+  // peer's be asleep. acquire: pairs with send_rest().
+  if (in().producer.head.load(acquire) != side_->receiving.final.load(relaxed)) knock(fd);
   // Our own direction follows with our next send, which sees kWantKernel.
   note_plain(fd);
 }

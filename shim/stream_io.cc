@@ -76,6 +76,18 @@ void count_sleep(Channel& channel, WaitCounts& counts) noexcept {
   counts.slept.store(counts.slept.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
+// For bytes, or for room for what has to go first: nobody else may be there to send that, and the
+// peer may wait for it. The caller is counted as a sleeper.
+Wake sleep_beside_rest(Channel& channel, int fd, std::uint64_t deadline, bool restartable) {
+  const Sleep sleep(channel);
+  pollfd control{fd, POLLIN | POLLOUT, 0};
+  const std::uint64_t now = deadline != 0 ? sys::now_ns() : 0;
+  const timespec left = sys::timespec_of(deadline > now ? deadline - now : 0);
+  const int ready = real::ppoll(&control, 1, deadline != 0 ? &left : nullptr, nullptr);
+  if (ready < 0) return after_signal(deadline == 0 && restartable);
+  return ready == 0 ? Wake::timed_out : Wake::look_again;
+}
+
 Wake wait_for_data(Channel& channel, int fd, std::uint64_t deadline, bool restartable) {
   if (channel.waiter.wait(channel.peer_cpu(), [&] { return channel.may_receive(); })) {
     count_active(channel, channel.counts().receiving);
@@ -86,6 +98,7 @@ Wake wait_for_data(Channel& channel, int fd, std::uint64_t deadline, bool restar
   if (clear_bells(channel, fd, consuming, untimed) == Wake::interrupted) return Wake::interrupted;
   if (!channel.arm_data()) return Wake::look_again;
   count_sleep(channel, channel.counts().receiving);
+  if (channel.has_rest()) return sleep_beside_rest(channel, fd, deadline, restartable);
   return sleep_on_socket(channel, fd, deadline, restartable);
 }
 
@@ -166,21 +179,10 @@ KernelReceive sleep_for_kernel_bytes(Channel& channel, int fd, std::uint64_t& de
     if (timeout != 0) deadline = sys::now_ns() + timeout;
   }
   if (!channel.arm_data()) return {0, true, false};
-  if (channel.has_rest()) {
-    // Nobody else may be there to send it when there is room, and the peer may wait for it.
-    Sleep sleep(channel);
-    pollfd control{fd, POLLIN | POLLOUT, 0};
-    const std::uint64_t now = deadline != 0 ? sys::now_ns() : 0;
-    const timespec left = sys::timespec_of(deadline > now ? deadline - now : 0);
-    const int ready = real::ppoll(&control, 1, deadline != 0 ? &left : nullptr, nullptr);
-    if (ready == 0) return {fail(EAGAIN), false, false};
-    if (ready < 0 && after_signal(deadline == 0) == Wake::interrupted) {
-      return {fail(EINTR), false, false};
-    }
-    return {0, true, false};
-  }
-  if (deadline != 0) {
-    switch (sleep_on_socket(channel, fd, deadline, false)) {
+  const bool has_rest = channel.has_rest();
+  if (deadline != 0 || has_rest) {
+    switch (has_rest ? sleep_beside_rest(channel, fd, deadline, true)
+                     : sleep_on_socket(channel, fd, deadline, false)) {
       case Wake::look_again:
         return {0, true, false};
       case Wake::interrupted:
