@@ -117,6 +117,12 @@ class Channel {
     return phase() == Phase::retired && !receives_from_ring() && !sends_to_ring() &&
            side_->receiving.cut.load(std::memory_order_relaxed) != 0 && !has_rest();
   }
+  // Somebody had to go by the kernel, and there was no room for the cut: only the socket says when
+  // to try again, however much room there is in the ring.
+  bool waits_for_socket() const noexcept {
+    return side_->sending.unfinished.load(std::memory_order_relaxed) == kAwaitingRoom &&
+           sends_to_ring();
+  }
   Role role() const noexcept { return role_; }
   const Nonce& nonce() const noexcept { return nonce_; }
   Side& side() noexcept { return *side_; }

@@ -139,7 +139,7 @@ bool Channel::leave_ring_locked(int fd, Leave how) noexcept {
   // Data must not follow a cut that was not sent; a peer that is gone reads neither.
   if (failed != 0 && failed != -EPIPE && failed != -ECONNRESET) {
     go_on_with_ring();
-    sending.unfinished.store(0, relaxed);
+    sending.unfinished.store(failed == -EAGAIN ? std::uint32_t{kAwaitingRoom} : 0, relaxed);
     return false;
   }
   TSSX_FAULT_POINT(leave_cut_sent);

@@ -17,6 +17,7 @@
 //   kFreezing  the ring is not to be read any more, and what is on the socket is data
 //   kTaking*   a cut is taken off the socket by itself, so that it can be seen whether it was
 #include <errno.h>
+#include <poll.h>
 
 #include "core/channel.h"
 #include "core/channel_detail.h"
@@ -41,6 +42,8 @@ void Channel::finish_sending(int fd) noexcept {
   if (unfinished == kCutting) {
     if (!sends_to_ring()) repeat_cut(fd);
     sending.unfinished.store(0, relaxed);
+  } else if (unfinished == kAwaitingRoom) {
+    sending.unfinished.store(0, relaxed);  // whoever has to try again does
   } else if (sends_to_ring()) {
     go_on_leaving(fd);
   } else if (unfinished == kSendingAgain) {
@@ -58,6 +61,7 @@ void Channel::finish_sending(int fd) noexcept {
 void Channel::help_sending(int fd) noexcept {
   auto& sending = side_->sending;
   if (sending.unfinished.load(relaxed) == 0) return;
+  if (waits_for_socket() && (poll_now(fd, POLLOUT) & POLLOUT) == 0) return;
   LockScope lock(sending.lock, is_exclusive());
   if (lock.hold() != Hold::nested) finish_sending(fd);
 }

@@ -128,8 +128,9 @@ short Channel::readiness(int fd, short socket_events) noexcept {
       events |= poll_now(fd, kWritable) & kWritable;
     }
     events |= socket_events & kWritable;
-  } else if (hung_up || side_->sending.head.load(relaxed) - out().consumer.tail.load(relaxed) <=
-                            view_.capacity / 2) {
+  } else if (hung_up || (side_->sending.head.load(relaxed) - out().consumer.tail.load(relaxed) <=
+                             view_.capacity / 2 &&
+                         !waits_for_socket())) {
     events |= kWritable;
   }
   if (receive_ends && send_ends) events |= POLLHUP;

@@ -34,7 +34,8 @@ enum Unfinished : std::uint32_t {
   kSendingPart,   // the same, and the next part may have gone or not
   kFreezing,      // from the freeze on, until this direction is the kernel's
   kTakingCutToRing,
-  kTakingCutToKernel
+  kTakingCutToKernel,
+  kAwaitingRoom  // nothing: a cut to the kernel had no room (Channel::waits_for_socket())
 };
 
 struct Side {

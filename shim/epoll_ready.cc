@@ -122,7 +122,8 @@ std::uint32_t EpollSet::look_at_endpoint(Member& member, bool report) noexcept {
   std::uint64_t head = 0;
   std::uint64_t tail = 0;
   if (channel.is_established()) {
-    const bool by_socket = !channel.receives_from_ring() || !channel.sends_to_ring();
+    const bool by_socket =
+        !channel.receives_from_ring() || !channel.sends_to_ring() || channel.waits_for_socket();
     // Behind the cut the socket brings bytes while the ring still holds some.
     const bool edge_by_socket = by_socket || channel.peer_is_leaving();
     std::uint32_t socket_events = member.socket_events & kEnds;
@@ -271,7 +272,7 @@ bool EpollSet::hot_may_be_ready() noexcept {
         ((at->events & EPOLLET) == 0 || at->fresh || channel.head_seen() != at->seen_head)) {
       return true;
     }
-    if ((at->events & kWritable) != 0 && channel.may_send() &&
+    if ((at->events & kWritable) != 0 && channel.may_send() && !channel.waits_for_socket() &&
         ((at->events & EPOLLET) == 0 || channel.tail_seen() != at->seen_tail)) {
       return true;
     }

@@ -31,9 +31,8 @@ std::uint32_t managed_events(const Member& member) noexcept {
   if (member.endpoint == nullptr) return EPOLLIN | EPOLLET;
   std::uint32_t events = EPOLLIN | EPOLLRDHUP | EPOLLET | (member.events & EPOLLPRI);
   const Channel& channel = member.endpoint->channel;
-  if (!channel.sends_to_ring() && ((member.events & kWritable) != 0 || channel.has_rest())) {
-    events |= EPOLLOUT;
-  }
+  const bool by_socket = !channel.sends_to_ring() || channel.waits_for_socket();
+  if (by_socket && ((member.events & kWritable) != 0 || channel.has_rest())) events |= EPOLLOUT;
   return events;
 }
 

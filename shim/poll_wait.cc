@@ -120,7 +120,7 @@ class Poll {
       const bool shut = channel.side().receiving.shut.load(std::memory_order_relaxed) != 0;
       int events = (shut ? fds_[i].events & (POLLIN | POLLRDHUP) : POLLIN | POLLRDHUP) |
                    (fds_[i].events & POLLPRI);
-      if (!channel.sends_to_ring()) {
+      if (!channel.sends_to_ring() || channel.waits_for_socket()) {
         events |= fds_[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND);
         if (channel.has_rest()) events |= POLLOUT;  // readiness() sends on
         others_ = true;
@@ -190,7 +190,7 @@ class Poll {
         return true;
       }
       if ((fds_[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND)) != 0 && channel.sends_to_ring() &&
-          channel.may_send()) {
+          channel.may_send() && !channel.waits_for_socket()) {
         return true;
       }
     }
@@ -218,7 +218,8 @@ class Poll {
         if (!channel.arm_data()) return false;
         ++entry.armed;
       }
-      if ((fds_[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND)) != 0) {
+      if ((fds_[i].events & (POLLOUT | POLLWRNORM | POLLWRBAND)) != 0 &&
+          !channel.waits_for_socket()) {
         if (!channel.arm_space()) return false;
         ++entry.armed;
       }

@@ -433,7 +433,7 @@ void follow_mode(Endpoint& endpoint) noexcept {
   if (endpoint.members.load(std::memory_order_relaxed) == nullptr) return;
   // Who sleeps in a set has to see when there is room for a rest.
   if (endpoint.managed.load(std::memory_order_relaxed) != endpoint.channel.is_established() ||
-      endpoint.channel.has_rest()) {
+      endpoint.channel.has_rest() || endpoint.channel.waits_for_socket()) {
     move_registrations(endpoint);
   }
 }
@@ -675,7 +675,9 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
       // that it asked for. So there would be none for the message.
       if ((flags & MSG_DONTWAIT) != 0 || is_nonblocking(channel, fd)) return fail(EAGAIN);
       if (deadline == 0) deadline = send_deadline(channel, fd);
-      switch (route == Route::wait ? wait_for_socket(fd, deadline, true) : nap(kNapNs, true)) {
+      switch (route == Route::wait || channel.waits_for_socket()
+                  ? wait_for_socket(fd, deadline, true)
+                  : nap(kNapNs, true)) {
         case Wake::look_again:
           break;
         case Wake::interrupted:
@@ -717,11 +719,13 @@ ssize_t send_stream(EndpointRef& endpoint, const msghdr& message, int flags) {
         case Status::end_of_file:
           return fail(EPIPE);
       }
+      if (channel.waits_for_socket()) follow_mode(*endpoint);
       if (nonblocking < 0) nonblocking = is_nonblocking(channel, fd) ? 1 : 0;
       if (nonblocking == 1) return sent != 0 ? static_cast<ssize_t>(sent) : fail(EAGAIN);
       if (deadline == 0) deadline = send_deadline(channel, fd);
       waited = true;
-      switch (wait_for_space(channel, fd, deadline, sent == 0)) {
+      switch (channel.waits_for_socket() ? wait_for_socket(fd, deadline, sent == 0)
+                                         : wait_for_space(channel, fd, deadline, sent == 0)) {
         case Wake::look_again:
           continue;
         case Wake::interrupted:

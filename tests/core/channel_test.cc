@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "core/socket_look.h"
 #include "tests/core/support/child.h"
 #include "tests/core/support/endpoint.h"
 #include "tests/core/support/stream.h"
@@ -1535,6 +1536,48 @@ TEST_F(HostilePeer, BellsTooManyAreHarmless) {
   while (bytes_in_socket(client_.fd()) != 0) client_.look();
   Pair::ping(server_, client_);
   Pair::ping(client_, server_);
+}
+
+// The socket is full of bells that the peer asked for and does not read, so there is no room for a
+// cut. What has to go by the kernel has to wait for the socket, however much room the ring has.
+TEST_F(HostilePeer, ThatReadsNoBellsIsNotToldOfAsWritable) {
+  const int least = 1;
+  ASSERT_EQ(::setsockopt(client_.fd(), SOL_SOCKET, SO_SNDBUF, &least, sizeof least), 0);
+  Channel& channel = client_.channel();
+  Direction& out = ChannelTestAccess::out(channel);
+  std::size_t sent = 0;
+  for (int i = 0; i < 100; ++i) {
+    out.data_wait.word.fetch_or(kWaiting);
+    sent += client_.try_send("x").bytes;
+  }
+  EXPECT_EQ(server_.receive_exactly(sent), std::string(100, 'x'));
+  EXPECT_EQ(poll_now(client_.fd(), POLLOUT) & POLLOUT, 0);
+  EXPECT_NE(channel.readiness(client_.fd(), 0) & POLLOUT, 0) << "there is room in the ring";
+  EXPECT_EQ(channel.before_ancillary_send(client_.fd()), Route::ring);
+  channel.step_aside(client_.fd());
+  ASSERT_TRUE(client_.sends_to_ring());
+  EXPECT_EQ(channel.readiness(client_.fd(), 0) & POLLOUT, 0);
+  EXPECT_TRUE(channel.waits_for_socket());
+  server_.look();
+  EXPECT_NE(channel.readiness(client_.fd(), 0) & POLLOUT, 0);
+  channel.step_aside(client_.fd());
+  EXPECT_FALSE(client_.sends_to_ring());
+}
+
+TEST_F(HostilePeer, ThatReadsNoBellsGetsWhatTheRingCanTake) {
+  const int least = 1;
+  ASSERT_EQ(::setsockopt(client_.fd(), SOL_SOCKET, SO_SNDBUF, &least, sizeof least), 0);
+  Direction& out = ChannelTestAccess::out(client_.channel());
+  for (int i = 0; i < 100; ++i) {
+    out.data_wait.word.fetch_or(kWaiting);
+    ASSERT_EQ(client_.try_send("x").bytes, 1U);
+    ASSERT_EQ(server_.receive_exactly(1), "x");
+  }
+  client_.channel().step_aside(client_.fd());
+  ASSERT_TRUE(client_.channel().waits_for_socket());
+  ASSERT_EQ(client_.try_send("y").bytes, 1U);
+  EXPECT_FALSE(client_.channel().waits_for_socket());
+  EXPECT_EQ(server_.receive_exactly(1), "y");
 }
 
 TEST_F(Channels, CutWithoutAnOfferIsIgnored) {
