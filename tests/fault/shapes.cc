@@ -288,6 +288,8 @@ void one_way(int fd, Role role, Role doer, Ledger& ledger) {
     if (role == client && doer == server) stream.put(50);
     for (int i = 0; i < 160; ++i) {
       if (role == doer) {
+        // A connection moves only while its reader has nothing unread, and answers in time.
+        if (i >= 40) stream.await_reader(ledger);
         stream.put(900);
       } else {
         stream.get(900);
@@ -295,7 +297,11 @@ void one_way(int fd, Role role, Role doer, Ledger& ledger) {
     }
     bulk(stream, role, doer, Calls::poll, 3000);
     bulk(stream, role, doer);
+    // Only now can the server sleep until there is room, and the client, which has sent nothing
+    // since, has to cut for the bell.
     if (role == server && doer == server) stream.get(50);
+    if (role != doer) stream.await_writer(ledger, 100U << 10U);
+    bulk(stream, role, doer, Calls::poll, 3000);
   });
 }
 

@@ -106,6 +106,14 @@ void Stream::put(std::size_t size, Calls calls) {
   }
 }
 
+void Stream::await_reader(const Ledger& ledger) const {
+  while (theirs_.took < mine_.wrote && ledger.stop == 0) ::usleep(50);
+}
+
+void Stream::await_writer(const Ledger& ledger, std::uint64_t size) const {
+  while (theirs_.wrote < mine_.took + size && ledger.stop == 0) ::usleep(50);
+}
+
 void Stream::take(const unsigned char* bytes, std::size_t size) {
   const std::uint64_t position = mine_.took;
   static thread_local std::vector<unsigned char> expected(kMost);

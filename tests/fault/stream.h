@@ -34,6 +34,10 @@ class Stream {
   // The same as put() and get(), in one message that brings a descriptor, which is closed.
   void put_with_descriptor(std::size_t size);
   void get_with_descriptor(std::size_t size);
+  // Not by the connection: until the peer has read all that was put, or has written so many bytes
+  // more than were got; or until the run is to end.
+  void await_reader(const Ledger& ledger) const;
+  void await_writer(const Ledger& ledger, std::uint64_t size) const;
   // The peer ends first: reads to the end, closes, and checks how it ended.
   void finish(Ledger& ledger);
   // This end ends first.
