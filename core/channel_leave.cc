@@ -452,6 +452,8 @@ void Channel::leave_for_good(int fd) noexcept {
   if (sends_to_ring()) {
     while (!leave_ring_locked(fd, Leave::to_others) && sys::now_ns() < deadline) sys::sched_yield();
   } else if (resend && !has_rest() && call_peer()) {
+    // Nothing in its place, unlike announce_cut(): to who reads by the kernel any other descriptor
+    // is the application's.
     send_token(fd, TokenKind::to_kernel, nonce_);
   }
   wait_to_hand_on(fd);
