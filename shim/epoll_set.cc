@@ -33,6 +33,7 @@ EpollSet* open_set(int epfd) noexcept {
   EpollSet* set = sets.take();
   if (set == nullptr) return nullptr;
   set->fd_ = epfd;
+  if (set->custody_ != nullptr) set->renew_kick();
   set->kick_in_set_ = false;
   set->kick_in_front_ = false;
   set->front_fd_.store(-1, std::memory_order_relaxed);

@@ -173,6 +173,7 @@ class EpollSet {
   void tell_outside() noexcept;
   bool is_readable_itself() noexcept;
   void prepare_kick() noexcept;
+  void renew_kick() noexcept;
   void kick() noexcept;
   void nudge() noexcept;
   void call_in(bool last) noexcept;

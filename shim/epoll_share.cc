@@ -54,6 +54,10 @@ bool is_dead(std::uint64_t pid) noexcept {
 }  // namespace
 
 void EpollSet::share() noexcept {
+  // The child's own eventfd would go with it, if it is killed, and with that the wake-up of a
+  // keeper that has not run since; one that the keeper has open as well stays. For members that
+  // come later the child holds nothing.
+  if (used_.load(std::memory_order_acquire)) prepare_kick();
   if (custody_ != nullptr) return;
   std::atomic<std::uint64_t>* word = take_word();
   if (word == nullptr) return;

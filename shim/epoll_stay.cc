@@ -3,6 +3,7 @@
 #include "shim/epoll_stay.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 
@@ -96,6 +97,17 @@ void EpollSet::prepare_kick() noexcept {
   there = real::epoll_ctl(front >= 0 ? front : number(), EPOLL_CTL_ADD, kick_fd_, &event) == 0 ||
           errno == EEXIST;
   errno = saved;
+}
+
+// Another process has the eventfd of the set that this object was before: it is not to wake us for
+// its own. The number stays (kick_fd_).
+void EpollSet::renew_kick() noexcept {
+  const int kick = kick_fd_.load(std::memory_order_relaxed);
+  if (kick == 0) return;
+  const long made = sys::call(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (made < 0) return;  // it wakes for nothing, now and then
+  sys::call(SYS_dup3, made, kick, O_CLOEXEC);
+  sys::close(static_cast<int>(made));
 }
 
 void EpollSet::kick() noexcept {

@@ -519,7 +519,7 @@ void shared_set(int fd, Role role, Role doer, Ledger& ledger) {
     for (int served = 0; served != count;) {
       epoll_event found{};
       // Now and then: docs/limitations.md, "Sets shared by processes".
-      ::epoll_wait(set, &found, 1, 200);
+      ::epoll_wait(set, &found, 1, -1);
       const Served what = serve_one(fd, worker, MSG_DONTWAIT);
       if (what == Served::end) return false;
       if (what == Served::answered) ++served;
