@@ -44,6 +44,7 @@ bool Channel::open(const ChannelOrigin& origin) noexcept {
   progress_seen_ = 0;
   bells_owed_.store(0, relaxed);
   hold_is_locked_.store(false, relaxed);
+  asleep.forget();
   publishing_ = 0;
   writes_since_look_ = 0;
   offer_alone_ = false;
@@ -143,6 +144,7 @@ void Channel::prepare_fork() noexcept {
   // was accepted just now.
   if (phase() == Phase::offered) withdraw(Reason::forked);
   side_->inherited.store(1, relaxed);
+  asleep.spoil();
   TSSX_FAULT_POINT(fork_counting);
   tell_holders(side_->holders.fetch_add(1, std::memory_order_acq_rel) + 1);
 }

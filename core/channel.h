@@ -38,6 +38,7 @@
 #include "core/rendezvous.h"
 #include "core/segment.h"
 #include "core/side.h"
+#include "core/socket_sleep.h"
 #include "core/wakeup.h"
 
 namespace tssx {
@@ -87,6 +88,11 @@ class Channel {
   bool receives_from_ring() const noexcept {
     return side_->receiving.mode.load(std::memory_order_acquire) ==
            static_cast<std::uint32_t>(Mode::ring);
+  }
+  // The peer's cut to the kernel: behind it the socket brings data. There may be bytes before it in
+  // the ring.
+  bool has_read_cut() const noexcept {
+    return side_->receiving.cut.load(std::memory_order_relaxed) != 0;
   }
   bool sends_to_ring() const noexcept {
     return side_->sending.mode.load(std::memory_order_acquire) ==
@@ -310,6 +316,9 @@ class Channel {
   void (*on_bells)(void* context) = nullptr;
   void* on_bells_context = nullptr;
   Waiter waiter;
+  // Whoever sleeps in recvmsg(2) for bells, or for bytes by the kernel, and has the endpoint for
+  // itself.
+  SocketSleep asleep;
 
  private:
   friend struct ChannelTestAccess;

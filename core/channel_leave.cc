@@ -466,6 +466,7 @@ void Channel::leave_for_good(int fd) noexcept {
   }
   receiving.cut.store(1, relaxed);
   receiving.mode.store(word_of(Mode::kernel), release);
+  asleep.spoil();
   in().consumer.mode.store(word_of(Mode::kernel), relaxed);
   receiving.unfinished.store(0, relaxed);
   TSSX_FAULT_POINT(farewell_received);

@@ -126,6 +126,7 @@ void Channel::receive_from_ring_now() noexcept {
   TSSX_FAULT_POINT(cut_taken);
   in().consumer.mode.store(word_of(Mode::ring), relaxed);
   receiving.mode.store(word_of(Mode::ring), release);
+  asleep.spoil();
   TSSX_FAULT_POINT(ring_entered);
   // Threads that fell asleep while bytes came by the kernel need a bell from now on.
   if (side_->state.sleepers.load(seq_cst) != 0) announce_locked(true, false);

@@ -132,6 +132,7 @@ void Channel::absorb(int fd, long received, const msghdr& message) noexcept {
     return;
   }
   side_->receiving.left_since = 0;
+  asleep.spoil();
   TSSX_FAULT_POINT(bell_taken);
   msghdr copy = message;
   Descriptors found;

@@ -108,7 +108,7 @@ Wake wait_for_space(Channel& channel, int fd, std::uint64_t deadline, bool resta
     return Wake::look_again;
   }
   const bool untimed = deadline == 0 && restartable;
-  if (!channel.receives_from_ring()) {
+  if (!channel.receives_from_ring() || channel.has_read_cut()) {
     // What lies on the socket is data, not bells, and the peer can't ring yet: look now and then.
     if (deadline != 0 && sys::now_ns() >= deadline) return Wake::timed_out;
     return nap(kNapNs * 4, untimed);
@@ -272,8 +272,10 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
     message.msg_iovlen = parts.msg_iovlen + 1;
   }
   if (exclusive) {
-    got = real::recvmsg(fd, &message, flags);
+    got = channel.is_exclusive() && !retired ? receive_asleep(channel, fd, message, flags, false)
+                                             : real::recvmsg(fd, &message, flags);
     TSSX_FAULT_POINT(kernel_received_alone);
+    if (got < 0 && errno == EMSGSIZE) return {0, true, false};
     if (got > 0 && !(retired && peek == Peek::yes)) {
       got = static_cast<ssize_t>(
           channel.inspect(fd, message, static_cast<std::size_t>(got), peek, &notice));

@@ -30,6 +30,17 @@ Wake nap(std::uint64_t nanoseconds, bool restartable) {
   return real::ppoll(nullptr, 0, &time, nullptr) < 0 ? after_signal(restartable) : Wake::look_again;
 }
 
+ssize_t receive_asleep(Channel& channel, int fd, msghdr& message, int flags, bool bells) {
+  SocketSleep::Scope scope(channel.asleep, message);
+  // Another holder, which is gone now, or this very thread while it cleared the socket, or a signal
+  // handler of it, may have taken a cut: then data come here, and not bells, or the reverse.
+  if (channel.receives_from_ring() != bells || (bells && channel.has_read_cut())) {
+    errno = EMSGSIZE;
+    return -1;
+  }
+  return real::recvmsg(fd, scope.message(), flags);
+}
+
 Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool restartable) {
   Sleep sleep(channel);
   TSSX_FAULT_POINT(sleeping);
@@ -47,9 +58,6 @@ Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool rest
     return ready == 0 ? Wake::timed_out : Wake::look_again;
   }
   if (channel.is_exclusive()) {
-    // Another holder, which is gone now, or this very thread while it cleared the socket, may have
-    // taken the cut to the kernel: then data come here, not bells.
-    if (!channel.receives_from_ring()) return Wake::look_again;
     char bells[256];
     iovec part{bells, sizeof bells};
     alignas(cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))];
@@ -58,8 +66,9 @@ Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool rest
     message.msg_iovlen = 1;
     message.msg_control = control;
     message.msg_controllen = sizeof control;
-    const ssize_t got = real::recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+    const ssize_t got = receive_asleep(channel, fd, message, MSG_CMSG_CLOEXEC, true);
     TSSX_FAULT_POINT(slept_alone);
+    if (got < 0 && errno == EMSGSIZE) return Wake::look_again;
     if (got < 0 && errno == EINTR) return Wake::interrupted;
     if (got < 0 && errno == EAGAIN) return after_timeout(channel, fd);
     channel.absorb(fd, got < 0 ? -errno : got, message);

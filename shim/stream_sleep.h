@@ -4,6 +4,9 @@
 // cancellation point, so what sleeps is not noexcept.
 #pragma once
 
+#include <sys/socket.h>
+#include <sys/types.h>
+
 #include <cstdint>
 
 #include "core/channel.h"
@@ -39,6 +42,11 @@ Wake after_signal(bool restartable) noexcept;
 
 // For something that tells no sleeper of itself. `restartable`: as for after_signal().
 Wake nap(std::uint64_t nanoseconds, bool restartable);
+
+// recvmsg(2) by a thread that has the endpoint for itself, for bells, or for bytes that come by the
+// kernel. -1 with EMSGSIZE: it is the other of the two that come, or a signal handler has taken
+// something off the socket meanwhile.
+ssize_t receive_asleep(Channel& channel, int fd, msghdr& message, int flags, bool bells);
 
 // Sleeps on the control socket until a bell, the peer's end, a signal, or the deadline
 // (CLOCK_MONOTONIC nanoseconds, 0 for none). With `restartable` nothing has been moved yet: then

@@ -17,6 +17,7 @@
 #include "tests/support/epoll_set.h"
 #include "tests/support/io.h"
 #include "tests/support/pattern.h"
+#include "tests/support/rights.h"
 #include "tests/support/signals.h"
 
 namespace tssx_test {
@@ -384,16 +385,86 @@ TEST_P(Handler, MayUseAnotherConnectionThanTheOneItInterrupted) {
   EXPECT_EQ(connection.peer.wait(), 0);
 }
 
-// Jumping out of a blocked call.
+// A handler that lets the connection move while the read that it interrupted is in the kernel,
+// which goes on with that read afterwards.
 
-sigjmp_buf jump_target;
-
-void jump(int /*signal*/) { ::siglongjmp(jump_target, 1); }
+int handlers_pipe[2] = {-1, -1};  // to the peer
 
 void set_alarm(int milliseconds) {
   const itimerval timer{{0, 0}, {0, milliseconds * 1000L}};
   ::setitimer(ITIMER_REAL, &timer, nullptr);
 }
+
+char read_one_in_handler() {
+  char byte = 0;
+  while (::recv(handlers_fd, &byte, 1, MSG_DONTWAIT) != 1) {
+  }
+  return byte;
+}
+
+void talk_in_handler(int /*signal*/) {
+  const int saved = errno;
+  for (int i = 0; i < 200; ++i) {
+    if (::send(handlers_fd, "q", 1, MSG_NOSIGNAL) != 1 || read_one_in_handler() != 'a') return;
+  }
+  handlers_writes = 1;
+  errno = saved;
+}
+
+TEST_P(Handler, MayLetTheConnectionMoveToTheRingUnderABlockedRead) {
+  ForkedConnection connection = connect_to([](int fd) {
+    for (int i = 0; i < 200; ++i) {
+      ASSERT_EQ(read_exactly(fd, 1), "q");
+      ASSERT_EQ(write_all(fd, "a"), 1U);
+    }
+    sleep_for(90);
+    EXPECT_EQ(write_all(fd, "rest"), 4U);
+    EXPECT_EQ(read_exactly(fd, 4), "done");
+  });
+  handlers_fd = connection.mine.get();
+  handlers_writes = 0;
+  const ScopedHandler handler(SIGALRM, talk_in_handler, SA_RESTART);
+  set_alarm(kPeriod);
+  EXPECT_EQ(read_exactly(connection.mine.get(), 4), "rest");
+  EXPECT_EQ(handlers_writes, 1);
+  EXPECT_EQ(write_all(connection.mine.get(), "done"), 4U);
+  EXPECT_EQ(connection.peer.wait(), 0);
+}
+
+void take_first_in_handler(int /*signal*/) {
+  const int saved = errno;
+  char byte = 'g';
+  if (::write(handlers_pipe[1], &byte, 1) == 1) handlers_writes = read_one_in_handler();
+  sleep_a_moment();  // meanwhile the rest comes
+  errno = saved;
+}
+
+TEST_P(Handler, MayTakeTheFirstByteOfWhatABlockedReadWaitsFor) {
+  // With the descriptor the connection goes to where the kernel moves its bytes.
+  ASSERT_EQ(::pipe2(handlers_pipe, O_CLOEXEC), 0);
+  const UniqueFd reading(handlers_pipe[0]);
+  const UniqueFd writing(handlers_pipe[1]);
+  ForkedConnection connection = connect_to([&](int fd) {
+    ASSERT_EQ(read_exactly(reading.get(), 1), "g");
+    EXPECT_EQ(send_with(fd, "x", {0}), 0);
+    EXPECT_EQ(write_all(fd, "rest"), 4U);
+    EXPECT_EQ(read_exactly(fd, 4), "done");
+  });
+  handlers_fd = connection.mine.get();
+  handlers_writes = 0;
+  const ScopedHandler handler(SIGALRM, take_first_in_handler, SA_RESTART);
+  set_alarm(kPeriod);
+  EXPECT_EQ(read_exactly(connection.mine.get(), 4), "rest");
+  EXPECT_EQ(handlers_writes, 'x');
+  EXPECT_EQ(write_all(connection.mine.get(), "done"), 4U);
+  EXPECT_EQ(connection.peer.wait(), 0);
+}
+
+// Jumping out of a blocked call.
+
+sigjmp_buf jump_target;
+
+void jump(int /*signal*/) { ::siglongjmp(jump_target, 1); }
 
 // Starts `call`, which blocks, and leaves it by siglongjmp(). Nothing in the frames between has a
 // destructor.
