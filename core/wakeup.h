@@ -40,11 +40,12 @@ class Waiter {
     const std::uint64_t budget = this->budget();
     if (budget == 0) return false;
     const std::uint64_t start = sys::now_ns();
-    const std::uint64_t deadline = start + budget;
+    std::uint64_t deadline = start + budget;
     std::uint64_t next_yield = start + kFirstYieldNs;
-    const bool same_cpu = peer_cpu == current_cpu();
+    const bool yield_at_once = peer_cpu == current_cpu() || has_company();
+    int turns = 0;  // that others had
     for (;;) {
-      if (!same_cpu) {
+      if (!yield_at_once) {
         for (int i = 0; i < kLooksPerRound; ++i) {
           if (look()) return succeed(start);
           relax();
@@ -54,18 +55,24 @@ class Waiter {
       }
       std::uint64_t now = sys::now_ns();
       if (now >= deadline) break;
-      if (same_cpu || now >= next_yield) {
+      if (yield_at_once || now >= next_yield) {
         if (!may_yield(now)) break;
         sys::sched_yield();
         yielded_.store(true, std::memory_order_relaxed);
         const std::uint64_t after = sys::now_ns();
         const bool earned = look();
-        note_yield(now, after, earned);
+        const bool company = note_yield(now, after);
         if (earned) return succeed(start);
-        if (after - now > kBusyYieldNs) break;
+        if (company) {
+          // Others have used that time, so it is not waste; but a sleep costs as much as a few
+          // turns.
+          if (++turns == kMostTurns) break;
+          deadline += after - now;
+        }
         next_yield = after + kYieldEveryNs;
       }
     }
+    if (turns != 0) fail();
     return false;
   }
 
@@ -83,16 +90,22 @@ class Waiter {
   static constexpr int kLooksPerRound = 24;
   static constexpr std::uint64_t kFirstYieldNs = 4'000;
   static constexpr std::uint64_t kYieldEveryNs = 6'000;
-  static constexpr std::uint64_t kBusyYieldNs = 20'000;
+  static constexpr int kMostTurns = 4;
 
   std::uint64_t budget() noexcept;
   bool succeed(std::uint64_t start) noexcept;
+  void fail() noexcept;
+  static bool has_company() noexcept;
   static bool may_yield(std::uint64_t now) noexcept;
-  static void note_yield(std::uint64_t before, std::uint64_t after, bool earned) noexcept;
+  static bool note_yield(std::uint64_t before, std::uint64_t after) noexcept;
 
   std::atomic<std::uint32_t> average_ns_{20'000};  // of recent waits
   std::atomic<bool> yielded_{false};
   std::atomic<std::uint32_t> skipped_{0};  // waits since the last probe
+  // Waits in which others had their turns and that brought nothing, less those that did; and how
+  // many waits are to sleep at once for it.
+  std::atomic<std::uint32_t> failed_{0};
+  std::atomic<std::uint32_t> skips_{0};
 };
 
 }  // namespace tssx

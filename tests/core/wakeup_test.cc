@@ -76,6 +76,50 @@ TEST_F(Waiters, TryAgainWhenItPays) {
   EXPECT_TRUE(looked);
 }
 
+// One CPU, as long as this lives.
+class OneCpu {
+ public:
+  OneCpu() {
+    sched_getaffinity(0, sizeof before_, &before_);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(static_cast<std::size_t>(::sched_getcpu()), &one);
+    ::sched_setaffinity(0, sizeof one, &one);
+  }
+  OneCpu(const OneCpu&) = delete;
+  OneCpu& operator=(const OneCpu&) = delete;
+  ~OneCpu() { ::sched_setaffinity(0, sizeof before_, &before_); }
+
+ private:
+  cpu_set_t before_;
+};
+
+TEST_F(Waiters, SeldomTryWhereOthersTakeTheirTurnsAndNothingComes) {
+  const OneCpu here;
+  std::atomic<bool> done{false};
+  std::thread other([&] {
+    while (!done.load()) {
+      const std::uint64_t until = sys::now_ns() + 5'000;
+      while (sys::now_ns() < until) relax();
+      ::sched_yield();
+    }
+  });
+  Waiter waiter;
+  int tried = 0;
+  for (int i = 0; i < 96; ++i) {
+    bool looked = false;
+    waiter.wait(kNoCpu, [&] {
+      looked = true;
+      return false;
+    });
+    if (looked) ++tried;
+  }
+  EXPECT_GE(tried, 1);
+  EXPECT_LE(tried, 12) << "after 1, 3, 7, 15 and 31 waits that sleep at once";
+  done.store(true);
+  other.join();
+}
+
 TEST_F(Waiters, SeeWhatAnotherThreadDoes) {
   set_spin_limit(1'000'000'000);
   std::atomic<bool> ready{false};
