@@ -153,8 +153,8 @@ class Channel {
   // the notice carried are closed; the application's stay in the control data.
   // A peek needs one byte more room than the application asked for: a MSG_PEEK that fills its room
   // also reports the descriptors of later messages. Whatever lands in that byte is dropped.
-  std::size_t inspect(int fd, msghdr& message, std::size_t received, Peek peek,
-                      bool* notice) noexcept;
+  [[gnu::cold]] std::size_t inspect(int fd, msghdr& message, std::size_t received, Peek peek,
+                                    bool* notice) noexcept;
   // The control socket's answer in kernel mode: is ECONNRESET the application's business?
   bool is_own_reset() const noexcept;
   // Before a kernel send: offers, or cuts to the ring, when the time has come. With Route::kernel
@@ -163,17 +163,17 @@ class Channel {
   void after_kernel_send(long sent) noexcept;
   // The same before a message that has to go by the kernel: one with ancillary data, or MSG_OOB.
   // Where the direction is in the ring: step_aside() or retire() first.
-  Route before_ancillary_send(int fd) noexcept;
+  [[gnu::cold]] Route before_ancillary_send(int fd) noexcept;
   // After a receive by the kernel that found the end, or ECONNRESET: a peer that was killed while
   // it left the ring may not have sent again all that was in it. True: this direction is in the
   // ring once more, and the end comes behind the rest.
-  bool takes_rest_from_ring(int fd) noexcept;
+  [[gnu::cold]] bool takes_rest_from_ring(int fd) noexcept;
   // After a receive by the kernel: a server that only reads offers by itself; a client that only
   // writes looks for an offer.
-  void note_receive(int fd) noexcept;
-  void look_for_offer(int fd) noexcept;
+  [[gnu::cold]] void note_receive(int fd) noexcept;
+  [[gnu::cold]] void look_for_offer(int fd) noexcept;
   // Is there anything on the socket but a notice? Consumes leading notices of a candidate.
-  bool settle(int fd) noexcept;
+  [[gnu::cold]] bool settle(int fd) noexcept;
   // The same with the receiving lock held. What is next on the socket now?
   enum class Front { nothing, notice, application };
   // What to do with a message of ours for which somebody else sleeps on the socket. Whoever sleeps
@@ -188,7 +188,7 @@ class Channel {
   // to end before it, and settle_locked() takes it.
   bool expects_cut() const noexcept;
   // The same lock: does again what somebody had begun with it who was killed.
-  void finish_receiving(int fd) noexcept;
+  [[gnu::cold]] void finish_receiving(int fd) noexcept;
 
   // --- waiting ---
 
@@ -262,7 +262,7 @@ class Channel {
   bool leave_ring(int fd) noexcept;
   // The same for a while: a message has to go by the kernel. The connection comes back to the ring
   // when no other such message has come for some time.
-  void step_aside(int fd) noexcept;
+  [[gnu::cold]] void step_aside(int fd) noexcept;
   // Sends what has_rest() tells of, as far as the socket has room. Does nothing under a lock that
   // is this thread's own.
   void help_sending(int fd) noexcept;
@@ -275,7 +275,7 @@ class Channel {
   // Sends what the peer has left in the ring, and waits for room that long; what has not gone by
   // then is lost. Takes a last message of the peer's that nobody has read, of which its next holder
   // would be told as a reset.
-  void finish_with_leaver(int fd, std::uint64_t nanoseconds) noexcept;
+  [[gnu::cold]] void finish_with_leaver(int fd, std::uint64_t nanoseconds) noexcept;
   // Another program takes over the descriptor: it must find nothing but data on the socket, also
   // what the peer has written to the ring already. Needs no answer from the peer. Who does it for
   // several endpoints, of which some may be the ends of one connection, freezes all of them first.
@@ -287,7 +287,7 @@ class Channel {
   // After leave_for_good(): plain calls alone, also where an offer may still come.
   void stop_looking() noexcept { side_->state.plain.store(1, std::memory_order_release); }
   // The application wants something a ring can't do: never move (or move back).
-  void retire(int fd) noexcept;
+  [[gnu::cold]] void retire(int fd) noexcept;
   void prepare_fork() noexcept;  // counts the child as a holder
   void undo_fork() noexcept;
   // Around a fork, in both processes: makes this process's hold one that the kernel knows of, so
@@ -337,29 +337,29 @@ class Channel {
   void note_plain(int fd) noexcept;
   void note_retired(int fd) noexcept;
   bool readable_bytes(std::uint64_t tail, std::uint64_t* available) noexcept;
-  Outcome at_end_of_ring(int fd) noexcept;
+  [[gnu::cold]] Outcome at_end_of_ring(int fd) noexcept;
   // Tells the producer that what lies before `tail` was read. Returns `tail`, or where the ring has
   // ended before it (commit()).
   std::uint64_t publish_tail(int fd, std::uint64_t tail, std::uint64_t head) noexcept;
-  std::uint64_t answer_producer(int fd, std::uint64_t tail) noexcept;
+  [[gnu::cold]] std::uint64_t answer_producer(int fd, std::uint64_t tail) noexcept;
   std::uint64_t commit(std::uint64_t tail) noexcept;
-  std::uint64_t commit_nested(std::uint64_t start, std::uint64_t tail) noexcept;
-  Outcome lost(int fd, std::uint64_t start, std::uint64_t end) noexcept;
-  bool await_cut(int fd) noexcept;
+  [[gnu::cold]] std::uint64_t commit_nested(std::uint64_t start, std::uint64_t tail) noexcept;
+  [[gnu::cold]] Outcome lost(int fd, std::uint64_t start, std::uint64_t end) noexcept;
+  [[gnu::cold]] bool await_cut(int fd) noexcept;
   bool ended_before(std::uint64_t tail) noexcept;
   bool publish_head(int fd, std::uint64_t head) noexcept;
   void ring_for_data(int fd) noexcept;
   void ring_for_space(int fd) noexcept;
-  void finish_abandoned_sending(int fd) noexcept;
-  void finish_abandoned_receiving(int fd) noexcept;
+  [[gnu::cold]] void finish_abandoned_sending(int fd) noexcept;
+  [[gnu::cold]] void finish_abandoned_receiving(int fd) noexcept;
   // For as long as it takes, or for good? The last one waits for room, as this process may be gone
   // before the peer reads on.
   enum class Leave { aside, for_good, to_others };
-  void finish_sending(int fd) noexcept;
-  void send_rest(int fd) noexcept;
-  void drop_rest(int fd) noexcept;
-  void wait_to_hand_on(int fd) noexcept;
-  Route route_of_rest() noexcept;
+  [[gnu::cold]] void finish_sending(int fd) noexcept;
+  [[gnu::cold]] void send_rest(int fd) noexcept;
+  [[gnu::cold]] void drop_rest(int fd) noexcept;
+  [[gnu::cold]] void wait_to_hand_on(int fd) noexcept;
+  [[gnu::cold]] Route route_of_rest() noexcept;
   void knock(int fd) noexcept;
   void repeat_cut(int fd) noexcept;
   void go_on_leaving(int fd) noexcept;
@@ -371,13 +371,13 @@ class Channel {
   bool freeze_now(int fd, std::uint32_t word, bool nested) noexcept;
   bool is_in_front(int fd, Notice wanted) noexcept;
   bool take_bells_before_cut(int fd) noexcept;
-  void note_cut(int fd) noexcept;
+  [[gnu::cold]] void note_cut(int fd) noexcept;
   Front look_at_front(int fd, Notices which) noexcept;
   void count_received(int fd, std::size_t bytes) noexcept;
   void answer_freeze(int fd) noexcept;
   bool shutdown_both(int fd) noexcept;
   void refuse(int fd) noexcept;
-  void resend_by_kernel(int fd) noexcept;
+  [[gnu::cold]] void resend_by_kernel(int fd) noexcept;
   Sent send_again(int fd, std::uint64_t position, std::uint64_t head) noexcept;
   std::uint64_t unread_in_ring() const noexcept;
   bool end_ring(std::uint64_t most, std::uint64_t* end) noexcept;
@@ -387,7 +387,7 @@ class Channel {
   bool call_peer() noexcept;
   void enter_kernel(int fd, Leave how, std::uint64_t end, std::uint64_t position) noexcept;
   void finish_cut(int fd) noexcept;
-  void accept_offer(int fd, int segment) noexcept;
+  [[gnu::cold]] void accept_offer(int fd, int segment) noexcept;
   bool client_is_present(int fd) noexcept;
   bool make_offer(int fd) noexcept;
   void postpone(Reason why) noexcept;
@@ -405,17 +405,17 @@ class Channel {
   bool leave_ring_locked(int fd, Leave how) noexcept;
   void stay_in_kernel(int fd) noexcept;
   void withdraw(Reason why = Reason::none) noexcept;
-  void hand_over(int fd) noexcept;
+  [[gnu::cold]] void hand_over(int fd) noexcept;
   bool is_only_holder(int fd) noexcept;
   void drop_lock() noexcept;
-  void mark_broken() noexcept;
+  [[gnu::cold]] void mark_broken() noexcept;
   void announce_locked(bool for_data, bool for_space) noexcept;
   void count_sleeper() noexcept;
   bool leaves_to_sleepers(Notices which) noexcept;
   // Is it time to ask the socket whether the peer was killed? Less often where it has sent
   // something since the last time; with `is_told`, only where it has not.
   bool due_for_hang_up_check(bool is_told = false) noexcept;
-  bool ask_for_end(int fd) noexcept;
+  [[gnu::cold]] bool ask_for_end(int fd) noexcept;
   Outcome end_or_reset() noexcept;
   bool peer_took_everything() const noexcept;
   bool is_only_shut() const noexcept;

@@ -20,7 +20,7 @@
 // Small sizes are two overlapping moves. From tssx_string_copy_from bytes on, "rep movsb" is the
 // fastest where the processor says so (ERMS), which is what libc's memcpy does as well.
 asm(R"(
-  .text
+  .section .text.tssx_guarded,"ax",@progbits
   .p2align 6
   .hidden tssx_guarded_begin
   .globl tssx_guarded_begin

@@ -156,7 +156,7 @@ struct KernelReceive {
   bool named;     // the kernel told the sender's name
 };
 
-void skip_parts(msghdr& message, iovec* parts, std::size_t skip) noexcept {
+[[gnu::cold]] void skip_parts(msghdr& message, iovec* parts, std::size_t skip) noexcept {
   std::size_t count = 0;
   for (std::size_t i = 0; i < message.msg_iovlen && count < kParts; ++i) {
     iovec part = message.msg_iov[i];
@@ -172,7 +172,8 @@ void skip_parts(msghdr& message, iovec* parts, std::size_t skip) noexcept {
 
 // Sleeps until bytes come by the kernel, beside other threads: one of them may take the cut to the
 // ring off the socket meanwhile, and then asks for a bell for whoever is counted as asleep.
-KernelReceive sleep_for_kernel_bytes(Channel& channel, int fd, std::uint64_t& deadline) {
+[[gnu::cold]] KernelReceive sleep_for_kernel_bytes(Channel& channel, int fd,
+                                                   std::uint64_t& deadline) {
   if (deadline == 0) {
     const std::uint64_t timeout =
         timeout_of(fd, SO_RCVTIMEO, channel.side().state.receive_timeout_ns);
@@ -200,7 +201,8 @@ KernelReceive sleep_for_kernel_bytes(Channel& channel, int fd, std::uint64_t& de
 // takes it may be killed before it is noted, so it is taken by itself (core/channel_resume.cc): how
 // many bytes lie before it, or all that fit; 0 at the end, and where there is nothing else; < 0:
 // -errno. Called with the receiving lock.
-ssize_t bytes_before_cut(Channel& channel, int fd, const msghdr& parts, bool* cut) noexcept {
+[[gnu::cold]] ssize_t bytes_before_cut(Channel& channel, int fd, const msghdr& parts,
+                                       bool* cut) noexcept {
   iovec wider[kParts];
   char beyond = 0;
   const std::size_t count = std::min(parts.msg_iovlen, kParts - 1);
@@ -238,8 +240,9 @@ void limit_parts(msghdr& message, iovec* parts, std::size_t size) noexcept {
 
 // One recvmsg(2) in kernel mode, our notices taken out of it. `by_kernel`: which may also wait, as
 // nobody else reads here, and there is nothing to be done meanwhile.
-KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr& parts, int flags,
-                                  bool by_kernel, bool may_block, std::uint64_t& deadline) {
+[[gnu::cold]] KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted,
+                                                msghdr& parts, int flags, bool by_kernel,
+                                                bool may_block, std::uint64_t& deadline) {
   Channel& channel = endpoint.channel();
   const int fd = endpoint.fd();
   alignas(cmsghdr) char control[kControlRoom];
@@ -373,7 +376,7 @@ KernelReceive receive_from_kernel(EndpointRef& endpoint, msghdr& wanted, msghdr&
 }
 
 // Is there more to read without waiting?
-bool more_at_once(Channel& channel, int fd) noexcept {
+[[gnu::cold]] bool more_at_once(Channel& channel, int fd) noexcept {
   if (channel.receives_from_ring()) return channel.bytes_to_read() != 0;
   // An error is left for the next call.
   int unread = 0;
@@ -382,7 +385,7 @@ bool more_at_once(Channel& channel, int fd) noexcept {
 
 // sock_rcvlowat(). Of SO_RCVLOWAT it is known that it takes the connection back to the kernel, but
 // the ring may still hold something.
-std::size_t least_to_return(int fd, std::size_t wanted) noexcept {
+[[gnu::cold]] std::size_t least_to_return(int fd, std::size_t wanted) noexcept {
   const int low_water = option_of(fd, SO_RCVLOWAT, 1);
   return low_water < 1 ? 1 : std::min(static_cast<std::size_t>(low_water), wanted);
 }
@@ -609,7 +612,7 @@ class KernelSend {
 };
 
 // One sendmsg(2) that before_kernel_send() or before_ancillary_send() has counted.
-ssize_t send_by_kernel(EndpointRef& endpoint, const msghdr& message, int flags) {
+[[gnu::cold]] ssize_t send_by_kernel(EndpointRef& endpoint, const msghdr& message, int flags) {
   Channel& channel = endpoint.channel();
   ssize_t moved = 0;
   {
@@ -629,7 +632,7 @@ ssize_t send_by_kernel(EndpointRef& endpoint, const msghdr& message, int flags) 
   return moved;
 }
 
-ssize_t broken_pipe(int flags) noexcept {
+[[gnu::cold]] ssize_t broken_pipe(int flags) noexcept {
   if ((flags & MSG_NOSIGNAL) == 0) {
     const std::uint64_t self = thread_token();
     sys::tgkill(static_cast<int>(self >> 32U), static_cast<int>(self & 0xffffffffU), SIGPIPE);
