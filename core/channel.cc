@@ -50,6 +50,7 @@ bool Channel::open(const ChannelOrigin& origin) noexcept {
   offer_alone_ = false;
   unread_before_cut_ = false;
   losses_ = 0;
+  awaited_in_vain_ = 0;
   given_up_.store(0, relaxed);
   notices_in_a_row_ = 0;
   tail_at_notice_ = 0;

@@ -440,6 +440,7 @@ class Channel {
   bool unread_before_cut_ = false;
   std::uint64_t resuming_ = 0;              // the thread that does so (finish_receiving())
   std::uint32_t losses_ = 0;                // of what was read, see await_cut(); receiving.lock
+  std::uint32_t awaited_in_vain_ = 0;       // how often await_cut() did; receiving.lock
   std::atomic<std::uint32_t> given_up_{0};  // sleepers that will not wake any more
   std::uint64_t asked_tail_ = 0;            // when reads were last asked for; sending.lock
   std::uint32_t notices_in_a_row_ = 0;

@@ -30,6 +30,7 @@ namespace {
 
 // A producer that decides does so within a few instructions; it may have lost its processor.
 constexpr std::uint64_t kDecisionNs = 50'000'000;
+constexpr std::uint32_t kMostHalvings = 16;
 // Against a peer that does nothing but change the word.
 constexpr int kMostAttempts = 1'000;
 // A peer ends its ring once, or a few times if its cut finds no room.
@@ -180,11 +181,13 @@ Outcome Channel::lost(int fd, std::uint64_t start, std::uint64_t end) noexcept {
 }
 
 // The ring has ended where we are, but the peer has yet to send what lies behind: a matter of
-// microseconds, in which a reader must not be told that there is nothing. False if it takes longer.
+// microseconds, in which a reader must not be told that there is nothing. False if it takes longer:
+// then the next one waits half as long, as such a peer is stopped, or hostile.
 bool Channel::await_cut(int fd) noexcept {
   auto& receiving = side_->receiving;
   if (++losses_ % kMostLosses == 0) return false;
-  const std::uint64_t deadline = sys::now_ns() + kDecisionNs;
+  const std::uint64_t deadline =
+      sys::now_ns() + (kDecisionNs >> std::min(awaited_in_vain_, kMostHalvings));
   for (;;) {
     const std::uint64_t tail = receiving.tail.load(relaxed);
     if (!receives_from_ring()) return true;
@@ -209,6 +212,7 @@ bool Channel::await_cut(int fd) noexcept {
       continue;
     }
     if (sys::now_ns() > deadline) {
+      ++awaited_in_vain_;
       knock(fd);
       return false;
     }

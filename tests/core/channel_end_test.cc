@@ -265,6 +265,18 @@ TEST_F(RingEnd, IsAwaitedByAReaderThatDoesNotWait) {
   EXPECT_EQ(std::string(buffer, got.bytes), "on its way");
 }
 
+TEST_F(RingEnd, ThatNeverComesHoldsUpFewReads) {
+  // A peer that says so for ever. At 50 ms for each read the test would be ended.
+  ASSERT_EQ(server_.try_send("on its way").bytes, 10U);
+  Direction& direction = in(client_);
+  direction.producer.asks.store(kEnding);
+  direction.consumer.end.store(end_word(direction.consumer.tail.load(), kEndCut));
+  char buffer[16];
+  for (int i = 0; i < 2'000; ++i) ASSERT_EQ(client_.try_receive(buffer, sizeof buffer).bytes, 0U);
+  direction.consumer.end.fetch_and(~kEndCut);
+  EXPECT_EQ(client_.try_receive(buffer, sizeof buffer).bytes, 10U);
+}
+
 TEST_F(RingEnd, OfAPeerThatDiedBeforeItsCutIsNone) {
   ASSERT_EQ(server_.try_send("in the ring").bytes, 11U);
   Direction& direction = in(client_);
