@@ -80,10 +80,7 @@ void count_sleep(Channel& channel, WaitCounts& counts) noexcept {
 // peer may wait for it. The caller is counted as a sleeper.
 Wake sleep_beside_rest(Channel& channel, int fd, std::uint64_t deadline, bool restartable) {
   const Sleep sleep(channel);
-  pollfd control{fd, POLLIN | POLLOUT, 0};
-  const std::uint64_t now = deadline != 0 ? sys::now_ns() : 0;
-  const timespec left = sys::timespec_of(deadline > now ? deadline - now : 0);
-  const int ready = real::ppoll(&control, 1, deadline != 0 ? &left : nullptr, nullptr);
+  const int ready = poll_until(fd, POLLIN | POLLOUT, deadline);
   if (ready < 0) return after_signal(deadline == 0 && restartable);
   return ready == 0 ? Wake::timed_out : Wake::look_again;
 }
@@ -130,14 +127,7 @@ Wake wait_for_space(Channel& channel, int fd, std::uint64_t deadline, bool resta
 // Bytes that the peer left in the ring have to go first, and the socket has no room for them: as
 // sock_wait_for_wmem() of the kernel waits.
 Wake wait_for_socket(int fd, std::uint64_t deadline, bool restartable) {
-  pollfd control{fd, POLLOUT, 0};
-  timespec left{};
-  if (deadline != 0) {
-    const std::uint64_t now = sys::now_ns();
-    if (now >= deadline) return Wake::timed_out;
-    left = sys::timespec_of(deadline - now);
-  }
-  const int ready = real::ppoll(&control, 1, deadline != 0 ? &left : nullptr, nullptr);
+  const int ready = poll_until(fd, POLLOUT, deadline);
   if (ready < 0) return after_signal(deadline == 0 && restartable);
   return ready == 0 ? Wake::timed_out : Wake::look_again;
 }

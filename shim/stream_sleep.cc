@@ -30,6 +30,15 @@ Wake nap(std::uint64_t nanoseconds, bool restartable) {
   return real::ppoll(nullptr, 0, &time, nullptr) < 0 ? after_signal(restartable) : Wake::look_again;
 }
 
+int poll_until(int fd, short events, std::uint64_t deadline) {
+  pollfd control{fd, events, 0};
+  if (deadline == 0) return real::ppoll(&control, 1, nullptr, nullptr);
+  const std::uint64_t now = sys::now_ns();
+  if (now >= deadline) return 0;
+  const timespec left = sys::timespec_of(deadline - now);
+  return real::ppoll(&control, 1, &left, nullptr);
+}
+
 ssize_t receive_asleep(Channel& channel, int fd, msghdr& message, int flags, bool bells) {
   SocketSleep::Scope scope(channel.asleep, message);
   // Another holder, which is gone now, or this very thread while it cleared the socket, or a signal
@@ -45,14 +54,7 @@ Wake sleep_on_socket(Channel& channel, int fd, std::uint64_t deadline, bool rest
   Sleep sleep(channel);
   TSSX_FAULT_POINT(sleeping);
   if (deadline != 0 || !restartable) {
-    pollfd control{fd, POLLIN, 0};
-    timespec left{};
-    if (deadline != 0) {
-      const std::uint64_t now = sys::now_ns();
-      if (now >= deadline) return Wake::timed_out;
-      left = sys::timespec_of(deadline - now);
-    }
-    const int ready = real::ppoll(&control, 1, deadline != 0 ? &left : nullptr, nullptr);
+    const int ready = poll_until(fd, POLLIN, deadline);
     TSSX_FAULT_POINT(slept_to_deadline);
     if (ready < 0) return Wake::interrupted;
     return ready == 0 ? Wake::timed_out : Wake::look_again;

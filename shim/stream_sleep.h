@@ -43,6 +43,10 @@ Wake after_signal(bool restartable) noexcept;
 // For something that tells no sleeper of itself. `restartable`: as for after_signal().
 Wake nap(std::uint64_t nanoseconds, bool restartable);
 
+// poll(2) for `events` on the control socket until the deadline (CLOCK_MONOTONIC nanoseconds, 0 for
+// none): 1, 0 when it has passed, ready or not, or -1 with errno.
+int poll_until(int fd, short events, std::uint64_t deadline);
+
 // recvmsg(2) by a thread that has the endpoint for itself, for bells, or for bytes that come by the
 // kernel. -1 with EMSGSIZE: it is the other of the two that come, or a signal handler has taken
 // something off the socket meanwhile.

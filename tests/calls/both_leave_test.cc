@@ -13,6 +13,7 @@
 #include "tests/support/connection.h"
 #include "tests/support/io.h"
 #include "tests/support/pattern.h"
+#include "tests/support/pipe.h"
 #include "tests/support/rights.h"
 
 namespace tssx_test {
@@ -20,17 +21,6 @@ namespace {
 
 constexpr int kConnection = 9;  // numbers that a shell can redirect
 constexpr int kOutput = 8;
-
-struct Pipe {
-  Pipe() {
-    int ends[2] = {-1, -1};
-    EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
-    read = UniqueFd(ends[0]);
-    write = UniqueFd(ends[1]);
-  }
-  UniqueFd read;
-  UniqueFd write;
-};
 
 // Executes a shell without the library, with the connection as 9 and `output` as 8.
 [[noreturn]] void become(int connection, int output, const std::string& command) {

@@ -21,6 +21,7 @@
 #include "tests/support/epoll_set.h"
 #include "tests/support/io.h"
 #include "tests/support/pattern.h"
+#include "tests/support/pipe.h"
 #include "tests/support/rights.h"
 #include "tests/support/signals.h"
 
@@ -68,17 +69,6 @@ void enlarge(int fd) {
     static_cast<void>(::setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &more, sizeof more));
   }
 }
-
-struct Pipe {
-  Pipe() {
-    int ends[2] = {-1, -1};
-    EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
-    read = UniqueFd(ends[0]);
-    write = UniqueFd(ends[1]);
-  }
-  UniqueFd read;
-  UniqueFd write;
-};
 
 class SlowProgram : public testing::TestWithParam<Situation> {
  protected:

@@ -1,29 +1,20 @@
 #include "tools/tssx-bench/companion.h"
 
 #include <fcntl.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <csignal>
 #include <cstdlib>
-#include <initializer_list>
 #include <stdexcept>
-#include <system_error>
+
+#include "tools/tssx-bench/process_group.h"
 
 namespace tssx::bench {
 
 Companion::Companion(const std::string& command) {
   if (command.empty()) return;
-  const pid_t self = ::getpid();
-  pid_ = ::fork();
-  if (pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
+  pid_ = fork_group();
   if (pid_ == 0) {
-    ::setpgid(0, 0);
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::getppid() != self) ::_exit(1);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::signal(signal, SIG_DFL);
     const int nothing = ::open("/dev/null", O_RDWR | O_CLOEXEC);
     ::dup2(nothing, STDIN_FILENO);
     ::dup2(nothing, STDOUT_FILENO);
@@ -32,15 +23,11 @@ Companion::Companion(const std::string& command) {
     ::execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
     ::_exit(127);
   }
-  ::setpgid(pid_, pid_);  // by both, as either may come first
 }
 
 Companion::~Companion() {
   if (pid_ < 0) return;
-  // The group lasts as long as any process of it does, ended or not, so the number is ours.
-  ::kill(-pid_, SIGKILL);
-  while (::waitpid(-pid_, nullptr, 0) > 0 || errno == EINTR) {
-  }
+  end_group(pid_);
 }
 
 void Companion::check() const {

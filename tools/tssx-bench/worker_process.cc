@@ -10,13 +10,13 @@
 #include <cerrno>
 #include <csignal>
 #include <filesystem>
-#include <initializer_list>
 #include <stdexcept>
 #include <string_view>
 #include <system_error>
 
 #include "tools/tssx-bench/clock.h"
 #include "tools/tssx-bench/interrupt.h"
+#include "tools/tssx-bench/process_group.h"
 
 extern char** environ;  // NOLINT(readability-redundant-declaration)
 
@@ -72,30 +72,18 @@ WorkerProcess::WorkerProcess(const Side& side, const std::string& pattern, const
   const std::vector<char*> arguments = pointers_to(words);
   const std::vector<char*> environment = pointers_to(variables);
 
-  const pid_t self = ::getpid();
-  pid_ = ::fork();
-  if (pid_ < 0) throw std::system_error(errno, std::generic_category(), "fork");
+  pid_ = fork_group();
   if (pid_ == 0) {
-    ::setpgid(0, 0);
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::getppid() != self) ::_exit(1);
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::signal(signal, SIG_DFL);
     ::dup2(in.read.get(), STDIN_FILENO);
     ::dup2(out.write.get(), STDOUT_FILENO);
     ::execve(program.c_str(), arguments.data(), environment.data());
     ::_exit(127);
   }
-  ::setpgid(pid_, pid_);  // by both, as either may come first
   to_ = std::move(in.write);
   from_ = std::move(out.read);
 }
 
-WorkerProcess::~WorkerProcess() {
-  // The group lasts as long as any process of it does, ended or not, so the number is ours.
-  ::kill(-pid_, SIGKILL);
-  while (::waitpid(-pid_, nullptr, 0) > 0 || errno == EINTR) {
-  }
-}
+WorkerProcess::~WorkerProcess() { end_group(pid_); }
 
 std::string WorkerProcess::read_line(std::uint64_t deadline_ns) {
   // Interruptions are let in only while this waits, so that none slips in between look and wait.
