@@ -165,10 +165,10 @@ int connect_any(int fd, const sockaddr* address, socklen_t length) {
     drop_mark(fd);  // of an earlier attempt, at a path that is listed
     return real::connect(fd, address, length);
   }
-  Endpoint* endpoint = mark_client(fd);
+  MarkedConnect marked(fd);
   const int connected = real::connect(fd, address, length);
-  if (endpoint != nullptr && connected == 0) {
-    table.set(fd, Slot(Kind::endpoint, endpoint));
+  if (connected != 0) return connected;
+  if (Endpoint* endpoint = marked.establish()) {
     TSSX_FAULT_POINT(connected);
     adopt_registrations(fd, *endpoint);
   }

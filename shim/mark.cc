@@ -5,17 +5,23 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
+#include <new>
+
 #include "core/fault_point.h"
 #include "core/presence.h"
 #include "core/rendezvous.h"
 #include "core/socket_look.h"
 #include "core/sys.h"
 #include "shim/descriptor_table.h"
+#include "shim/epoll_set.h"
 #include "shim/file_numbers.h"
 #include "shim/leave.h"
 
 namespace tssx {
 namespace {
+
+// What a slot says of marks changes under it, so that nobody drops one that a connect(2) relies on.
+constinit RobustLock marks_lock{};
 
 constexpr socklen_t kUnnamedLength = sizeof(sa_family_t);
 
@@ -37,17 +43,7 @@ bool make_marked_nonce(Nonce* nonce) noexcept {
   return made;
 }
 
-}  // namespace
-
-bool is_unix_stream(int fd) noexcept {
-  return option_of(fd, SO_DOMAIN, AF_UNSPEC) == AF_UNIX && option_of(fd, SO_TYPE, 0) == SOCK_STREAM;
-}
-
 Endpoint* mark_client(int fd) noexcept {
-  if (is_file_number(fd) || stays_in_kernel()) {
-    drop_mark(fd);
-    return nullptr;
-  }
   const Slot slot = table.find(fd);
   if (slot.kind() == Kind::marked) return slot.as<Endpoint>();
   if (slot.kind() == Kind::unknown) {
@@ -72,8 +68,46 @@ Endpoint* mark_client(int fd) noexcept {
   return endpoint;
 }
 
+bool is_connecting(const Endpoint& endpoint) noexcept {
+  return endpoint.references.load(std::memory_order_acquire) >
+         endpoint.descriptors.load(std::memory_order_acquire);
+}
+
+}  // namespace
+
+bool is_unix_stream(int fd) noexcept {
+  return option_of(fd, SO_DOMAIN, AF_UNSPEC) == AF_UNIX && option_of(fd, SO_TYPE, 0) == SOCK_STREAM;
+}
+
+MarkedConnect::MarkedConnect(int fd) noexcept : fd_(fd), endpoint_(nullptr) {
+  if (is_file_number(fd) || stays_in_kernel()) {
+    drop_mark(fd);
+    return;
+  }
+  const LockScope lock(marks_lock, is_exclusive_process());
+  endpoint_ = mark_client(fd);
+  if (endpoint_ != nullptr) endpoint_->references.fetch_add(1, std::memory_order_acq_rel);
+}
+
+MarkedConnect::~MarkedConnect() {
+  if (endpoint_ != nullptr) drop_reference(*endpoint_);
+}
+
+Endpoint* MarkedConnect::establish() noexcept {
+  if (endpoint_ == nullptr) return nullptr;
+  const Slot marked(Kind::marked, endpoint_);
+  return table.compare_exchange(fd_, marked, Slot(Kind::endpoint, endpoint_)) ? endpoint_ : nullptr;
+}
+
 void drop_mark(int fd) noexcept {
   if (table.find(fd).kind() != Kind::marked) return;
+  const LockScope lock(marks_lock, is_exclusive_process());
+  const Slot slot = table.find(fd);
+  if (slot.kind() != Kind::marked) return;
+  if (is_connecting(*slot.as<Endpoint>())) {
+    slot.as<Endpoint>()->channel.retire(fd);
+    return;
+  }
   int flags = SOCK_STREAM;
   const long status = sys::fcntl(fd, F_GETFL);
   const long descriptor = sys::fcntl(fd, F_GETFD);
@@ -104,6 +138,15 @@ void drop_mark(int fd) noexcept {
 void drop_marks() noexcept {
   const int end = table.highest();
   for (int fd = 0; fd < end; ++fd) drop_mark(fd);
+}
+
+void adopt_marks() noexcept {
+  new (&marks_lock) RobustLock();  // its owner, if there was one, is not here
+  const int end = table.highest();
+  for (int fd = 0; fd < end; ++fd) {
+    const Slot slot = table.find(fd);
+    if (slot.kind() == Kind::marked) table.set(fd, Slot(Kind::endpoint, slot.as<Endpoint>()));
+  }
 }
 
 }  // namespace tssx

@@ -84,6 +84,7 @@ void after_fork_in_child() noexcept {
   forget_kept_sides();
   forget_table_size();
   settle_fresh_sockets();
+  adopt_marks();
   endpoints.for_each([](Endpoint& endpoint) {
     // Only the forking thread lives on: calls of others will never drop their references.
     endpoint.references.store(endpoint.descriptors.load(std::memory_order_relaxed),

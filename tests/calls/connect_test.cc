@@ -1,14 +1,18 @@
 // socket(), bind(), connect(): the ways to fail, and what a socket is good for afterwards.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "tests/support/child.h"
 #include "tests/support/connection.h"
@@ -256,6 +260,77 @@ TEST(Connect, WithAFullBacklogWaitsForAnAccept) {
   const UniqueFd server = listener.accept();
   ASSERT_EQ(write_all(server.get(), "welcome"), 7U);
   late.join();
+}
+
+// One thread waits in connect(2) for a full backlog while another does something else.
+class ConnectInAThread : public testing::Test {
+ protected:
+  // `meanwhile` gets the number of the descriptor that is being connected.
+  void connect_while(const std::function<void(int)>& meanwhile) {
+    const Listener listener(0);
+    const UniqueFd first = listener.connect();
+    UniqueFd client = stream_socket();
+    const int number = client.get();
+    std::thread other([&] { EXPECT_EQ(connect_error(number, listener.path()), 0); });
+    sleep_a_moment();
+    meanwhile(number);
+    listener.accept().reset();
+    server_ = listener.accept();
+    other.join();
+    client_ = std::move(client);
+  }
+
+  UniqueFd client_;
+  UniqueFd server_;
+};
+
+TEST_F(ConnectInAThread, GoesOnWhileAnotherForks) {
+  connect_while([](int) { EXPECT_EQ(Child([] {}).wait(), 0); });
+  expect_traffic(client_.get(), server_.get());
+}
+
+TEST_F(ConnectInAThread, GoesOnWhileAnotherStartsAProgram) {
+  connect_while([](int) { EXPECT_EQ(std::system("true"), 0); });
+  expect_traffic(client_.get(), server_.get());
+}
+
+TEST_F(ConnectInAThread, IsAlsoTheConnectionOfAForkedChild) {
+  Child child;
+  connect_while([&](int number) {
+    child = Child([number] {
+      sleep_a_moment();
+      sleep_a_moment();
+      EXPECT_EQ(read_exactly(number, 4), "read");
+      EXPECT_EQ(write_all(number, "by the child"), 12U);
+    });
+  });
+  ASSERT_EQ(write_all(server_.get(), "read"), 4U);
+  EXPECT_EQ(read_exactly(server_.get(), 12), "by the child");
+  EXPECT_EQ(child.wait(), 0);
+  expect_traffic(client_.get(), server_.get());
+}
+
+TEST_F(ConnectInAThread, GoesOnWhereAnotherDuplicatesIt) {
+  UniqueFd copy;
+  connect_while([&](int number) { copy.reset(::dup(number)); });
+  expect_traffic(client_.get(), server_.get());
+  expect_traffic(copy.get(), server_.get());
+}
+
+TEST_F(ConnectInAThread, OfANumberThatAnotherClosesLeavesNothingThere) {
+  int number = -1;
+  connect_while([&](int fd) {
+    number = fd;
+    ::close(fd);
+  });
+  // Another file has the number now.
+  client_.release();
+  const UniqueFd file(::memfd_create("other", MFD_CLOEXEC));
+  const UniqueFd there(::dup2(file.get(), number));
+  ASSERT_EQ(there.get(), number);
+  EXPECT_EQ(write_all(number, "to a file"), 9U);
+  EXPECT_EQ(::lseek(number, 0, SEEK_SET), 0);
+  EXPECT_EQ(read_exactly(number, 9), "to a file");
 }
 
 TEST(Connect, WithABadAddressFails) {
