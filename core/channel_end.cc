@@ -203,15 +203,19 @@ bool Channel::await_cut(int fd) noexcept {
       return true;
     }
     poll_hang_up(fd);
-    if (side_->state.hung_up.load(relaxed) != 0) {
+    const bool gone = side_->state.hung_up.load(relaxed) != 0;
+    if (gone) {
       look_at_socket(fd, Notices::take_all);
       if (receiving.cut.load(relaxed) == 0 && receives_from_ring()) {
         // It died before its cut, so the ring has everything.
         in().consumer.end.fetch_and(~kEndCut, seq_cst);
       }
-      continue;
     }
     if (sys::now_ns() > deadline) {
+      if (gone) {
+        mark_broken();  // its cut was another one, or it still writes to the segment
+        return true;
+      }
       ++awaited_in_vain_;
       knock(fd);
       return false;
