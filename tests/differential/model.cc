@@ -435,7 +435,8 @@ Refusal Model::refuse_alone(const Step& step) const {
       }
       return {};
     case Op::siocoutq_:
-      if (!stream(first->out).certainly_empty() || !connection(*first).stable()) {
+      if (!stream(first->out).certainly_empty() || stream(first->out).irregular ||
+          !connection(*first).stable()) {
         return kOutQueue.what;
       }
       return {};
