@@ -28,6 +28,7 @@
 //     for sleepers only once per half ring (see publish_tail).
 #pragma once
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -157,6 +158,11 @@ class Channel {
                                     bool* notice) noexcept;
   // The control socket's answer in kernel mode: is ECONNRESET the application's business?
   bool is_own_reset() const noexcept;
+  // The control socket's poll(2) or epoll events of a connection that has not moved, without the
+  // error of a reset that is none of the application's.
+  std::uint32_t without_own_reset(std::uint32_t events) const noexcept {
+    return (events & POLLERR) != 0 && is_own_reset() ? events & ~std::uint32_t{POLLERR} : events;
+  }
   // Before a kernel send: offers, or cuts to the ring, when the time has come. With Route::kernel
   // the caller counts as a kernel sender until it says after_kernel_send().
   Route before_kernel_send(int fd) noexcept;

@@ -111,7 +111,7 @@ std::uint32_t EpollSet::look_at_endpoint(Member& member, bool report) noexcept {
   std::uint32_t state = 0;
   if (!channel.is_established()) {
     // In a set with a front: may still move, and what is on the socket may be a message of ours.
-    state = ask_socket(fd);
+    state = channel.without_own_reset(ask_socket(fd));
     if ((state & kReadable) != 0 && (state & kEnds) == 0 && !channel.is_plain() &&
         !channel.settle(fd)) {
       state &= ~kReadable;

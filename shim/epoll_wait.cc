@@ -135,6 +135,7 @@ int EpollSet::collect(const epoll_event* found, int count, epoll_event* events) 
           moved[moving++] = member->endpoint;
           continue;
         }
+        what = channel.without_own_reset(what);
         if ((what & (member->events | kAlways)) == 0) {
           // The kernel has spent it on a message of ours.
           if ((member->events & EPOLLONESHOT) != 0) register_again(*member);

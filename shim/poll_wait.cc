@@ -156,8 +156,9 @@ class Poll {
           if (!entry.established) changed_ = true;
           events = channel.readiness(fd, events);
         }
-        if ((events & POLLERR) != 0 && !channel.is_established() && channel.is_own_reset()) {
-          events = static_cast<short>(events & ~POLLERR);
+        if (!channel.is_established()) {
+          events =
+              static_cast<short>(channel.without_own_reset(static_cast<std::uint32_t>(events)));
         }
         follow_mode(*entry.endpoint);
         events = static_cast<short>(events & (fds_[i].events | POLLERR | POLLHUP | POLLNVAL));
