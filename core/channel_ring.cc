@@ -51,7 +51,7 @@ Outcome Channel::at_end_of_ring(int fd) noexcept {
     return side_->state.hung_up.load(acquire) != 0 ? end_or_reset() : Outcome{Status::end_of_file};
   }
   if (side_->state.hung_up.load(acquire) != 0) {
-    return in().producer.head.load(acquire) == tail ? end_or_reset() : Outcome{Status::done};
+    return bytes_to_read() == 0 ? end_or_reset() : Outcome{Status::done};
   }
   help_sending(fd);
   if ((flags & kGone) == 0 && !peer_is_leaving() && !has_old_bells()) return {Status::would_block};
@@ -60,12 +60,11 @@ Outcome Channel::at_end_of_ring(int fd) noexcept {
 
 // Asks the socket. True if there may be something to tell now. With the receiving lock.
 bool Channel::ask_for_end(int fd) noexcept {
-  const std::uint64_t tail = side_->receiving.tail.load(relaxed);
   look_at_socket(fd, Notices::leave_to_sleepers);
   // Bells before the end hide it, where they are left for sleepers to see.
   poll_hang_up(fd);
   return side_->state.hung_up.load(relaxed) != 0 || side_->receiving.cut.load(relaxed) != 0 ||
-         !receives_from_ring() || in().producer.head.load(acquire) != tail;
+         !receives_from_ring() || bytes_to_read() != 0;
 }
 
 bool Channel::look_for_end(int fd, bool is_told) noexcept {
