@@ -11,6 +11,7 @@ constexpr std::uint32_t kMaxMembers = 1U << 18U;
 constexpr std::uint32_t kGenerationMask = (1U << 12U) - 1;
 
 static_assert(kKickIndex == (1U << kIndexBits) - 1);
+static_assert(kSpentIndex >= kMaxMembers);
 
 Member* members = nullptr;
 std::uint32_t secret = 0;

@@ -59,10 +59,11 @@ struct Member {
   std::uint64_t outside_head;  // as the last look from outside of the set found it
 };
 
-// Tags that belong to no member: of the eventfd that wakes a set's sleepers, and of the
-// application's set in its front.
+// Tags that belong to no member: of the eventfd that wakes a set's sleepers, of the application's
+// set in its front, and of a registration that has nothing to tell any more.
 inline constexpr std::uint32_t kKickIndex = (1U << 20U) - 1;
 inline constexpr std::uint32_t kSetIndex = kKickIndex - 1;
+inline constexpr std::uint32_t kSpentIndex = kSetIndex - 1;
 
 // False without memory: then no set has members of ours, and no endpoint in a set is accelerated.
 bool open_members() noexcept;

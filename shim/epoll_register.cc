@@ -20,11 +20,17 @@ int tell_kernel(int epfd, int operation, int fd, std::uint32_t events,
   return real::epoll_ctl(epfd, operation, fd, &event);
 }
 
-// EPOLLONESHOT that has fired: ep_send_events() leaves it no event but the private bits.
+// EPOLLONESHOT that has fired: ep_send_events() leaves it no event but the private bits. By
+// epoll_ctl(2) EPOLLERR and EPOLLHUP can't be taken away, so the kernel may tell them, once.
 constexpr std::uint32_t kSpent = EPOLLONESHOT | EPOLLET;
 
 std::uint32_t own_events(const Member& member) noexcept {
   return member.disabled ? kSpent : member.events;
+}
+
+// What those go under, so that they are dropped: the application may have closed that number.
+std::uint64_t own_data(const Member& member) noexcept {
+  return member.disabled ? tag_of(kSpentIndex, 0) : member.data;
 }
 
 std::uint32_t managed_events(const Member& member) noexcept {
@@ -95,7 +101,7 @@ int EpollSet::register_again(Member& member) noexcept {
   const int to = to_front ? front() : set;
   if (member.inner != nullptr) {
     if (tell_kernel(set, EPOLL_CTL_MOD, member.kernel_fd, member.managed ? 0 : own_events(member),
-                    member.managed ? tag_of(member) : member.data) != 0) {
+                    member.managed ? tag_of(member) : own_data(member)) != 0) {
       return -1;
     }
     const bool registered = member.kernel_events != 0;
@@ -182,12 +188,12 @@ void EpollSet::give_back(Member& member, bool reachable) noexcept {
         real::epoll_ctl(member.in_front ? front() : set, EPOLL_CTL_DEL, member.inner->front(),
                         nullptr);
       }
-      tell_kernel(set, EPOLL_CTL_MOD, member.kernel_fd, own_events(member), member.data);
+      tell_kernel(set, EPOLL_CTL_MOD, member.kernel_fd, own_events(member), own_data(member));
     } else if (moves) {
       real::epoll_ctl(member.in_front ? front() : set, EPOLL_CTL_DEL, member.kernel_fd, nullptr);
-      tell_kernel(set, EPOLL_CTL_ADD, member.kernel_fd, own_events(member), member.data);
+      tell_kernel(set, EPOLL_CTL_ADD, member.kernel_fd, own_events(member), own_data(member));
     } else {
-      tell_kernel(set, EPOLL_CTL_MOD, member.kernel_fd, own_events(member), member.data);
+      tell_kernel(set, EPOLL_CTL_MOD, member.kernel_fd, own_events(member), own_data(member));
     }
   }
   errno = saved;

@@ -51,6 +51,45 @@ TEST_P(EpollShare, ReportsAMemberThatOnlyTheChildHasOpen) {
   EXPECT_EQ(read_once(peer(), 1), "");
 }
 
+TEST_P(EpollShare, ToldOnceSaysNothingOfTheEndOfAMemberThatOnlyTheChildHasOpen) {
+  ASSERT_EQ(set.add(mine(), EPOLLIN | EPOLLONESHOT, kMine), 0);
+  ASSERT_EQ(write_all(peer(), "x"), 1U);
+  ASSERT_EQ(set.wait(-1), (Events{{kMine, EPOLLIN}}));
+  ASSERT_EQ(read_exactly(mine(), 1), "x");
+  const UniqueFd begun(::eventfd(0, 0));
+  const UniqueFd done(::eventfd(0, 0));
+  const std::uint64_t one = 1;
+  Child child([&] {
+    peer_.reset();
+    EXPECT_EQ(::write(begun.get(), &one, sizeof one), 8);
+    std::uint64_t word = 0;
+    EXPECT_EQ(::read(done.get(), &word, sizeof word), 8);
+  });
+  std::uint64_t word = 0;
+  ASSERT_EQ(::read(begun.get(), &word, sizeof word), 8);
+  mine_.reset();
+  peer_.reset();
+  EXPECT_EQ(set.look(), Events{});
+  ASSERT_EQ(::write(done.get(), &one, sizeof one), 8);
+  EXPECT_EQ(child.wait(), 0);
+  EXPECT_EQ(set.look(), Events{});
+}
+
+TEST_P(EpollShare, ToldOnceSaysNothingOfTheEndWhereTheChildWaitsToo) {
+  ASSERT_EQ(set.add(mine(), EPOLLIN | EPOLLONESHOT, kMine), 0);
+  ASSERT_EQ(write_all(peer(), "x"), 1U);
+  ASSERT_EQ(set.wait(-1), (Events{{kMine, EPOLLIN}}));
+  Child child([this] { EXPECT_EQ(set.look(), Events{}); });
+  EXPECT_EQ(child.wait(), 0);
+  EXPECT_EQ(set.look(), Events{});
+  char byte = 0;
+  EXPECT_EQ(::recv(peer(), &byte, 1, MSG_DONTWAIT), -1);
+  peer_.reset();
+  EXPECT_EQ(set.look(), Events{});
+  EXPECT_EQ(set.modify(mine(), EPOLLIN | EPOLLONESHOT, kOther), 0);
+  EXPECT_EQ(set.look(), (Events{{kOther, EPOLLIN | EPOLLHUP}}));
+}
+
 TEST_P(EpollShare, LosesWhatTheChildRemoves) {
   ASSERT_EQ(set.add(mine(), EPOLLIN, kMine), 0);
   ASSERT_EQ(write_all(peer(), "x"), 1U);
