@@ -20,6 +20,7 @@
 #include "shim/leave.h"
 #include "shim/log.h"
 #include "shim/mark.h"
+#include "shim/pool.h"
 #include "shim/real.h"
 #include "shim/table_size.h"
 #include "shim/trap.h"
@@ -33,8 +34,19 @@ namespace {
 void settle_fresh_sockets() noexcept {
   const int end = table.highest();
   for (int fd = 0; fd < end; ++fd) {
-    if (table.find(fd).kind() == Kind::fresh) table.set(fd, Slot(Kind::ordinary, nullptr));
+    // Another thread may mark it meanwhile, for a connect(2), or close it and put another there.
+    table.compare_exchange(fd, Slot(Kind::fresh, nullptr), Slot(Kind::ordinary, nullptr));
   }
+}
+
+// Those that have a descriptor. With a reference, as another thread may be closing it.
+template <class Visit>
+void for_each_open(Visit&& visit) noexcept {
+  endpoints.for_each([&visit](Endpoint& endpoint) {
+    if (!take_reference(endpoint.references)) return;
+    if (endpoint.descriptors.load(std::memory_order_acquire) != 0) visit(endpoint);
+    drop_reference(endpoint);
+  });
 }
 
 // Each process that will hold them; see core/channel_hold.cc.
@@ -52,15 +64,11 @@ void before_fork() noexcept {
   lock_holds();
   TSSX_FAULT_POINT(fork_holds_locked);
   lock_sets();
-  endpoints.for_each([](Endpoint& endpoint) {
-    if (endpoint.descriptors.load(std::memory_order_acquire) != 0) endpoint.channel.prepare_fork();
-  });
+  for_each_open([](Endpoint& endpoint) { endpoint.channel.prepare_fork(); });
 }
 
 void after_fork_failed() noexcept {
-  endpoints.for_each([](Endpoint& endpoint) {
-    if (endpoint.descriptors.load(std::memory_order_acquire) != 0) endpoint.channel.undo_fork();
-  });
+  for_each_open([](Endpoint& endpoint) { endpoint.channel.undo_fork(); });
 }
 
 void after_fork_in_parent(bool child_exists) noexcept {
@@ -100,9 +108,13 @@ void give_up_connections() noexcept {
   TSSX_FAULT_POINT(exiting);
   for_each_endpoint([](EndpointRef& endpoint, int) { finish_before_close(endpoint, true); });
   endpoints.for_each([](Endpoint& endpoint) {
-    if (endpoint.descriptors.exchange(0, std::memory_order_acq_rel) != 0) {
-      endpoint.channel.abandon();
+    if (!take_reference(endpoint.references)) return;
+    if (endpoint.descriptors.exchange(0, std::memory_order_acq_rel) == 0) {
+      drop_reference(endpoint);
+      return;
     }
+    endpoint.channel.abandon();
+    // The reference stays: a thread that closes it now must not abandon it a second time.
   });
 }
 
