@@ -14,6 +14,7 @@
 #include "shim/file_numbers.h"
 #include "shim/leave.h"
 #include "shim/mark.h"
+#include "shim/pool.h"
 #include "shim/real.h"
 #include "shim/tell_address.h"
 
@@ -70,7 +71,11 @@ Slot classify_listener(int fd) noexcept {
       found = Slot(Kind::listener, listener);
     }
   }
-  table.set(fd, found);
+  // Another thread that accepts was faster, or has closed the number.
+  if (!table.compare_exchange(fd, known, found)) {
+    if (found.kind() == Kind::listener) Pool<Listener>::give(found.as<Listener>());
+    return table.find(fd);
+  }
   table.note_highest(fd);
   return found;
 }

@@ -16,6 +16,7 @@
 #include "shim/epoll_set.h"
 #include "shim/file_numbers.h"
 #include "shim/leave.h"
+#include "shim/pool.h"
 
 namespace tssx {
 namespace {
@@ -86,7 +87,8 @@ MarkedConnect::MarkedConnect(int fd) noexcept : fd_(fd), endpoint_(nullptr) {
   }
   const LockScope lock(marks_lock, is_exclusive_process());
   endpoint_ = mark_client(fd);
-  if (endpoint_ != nullptr) endpoint_->references.fetch_add(1, std::memory_order_acq_rel);
+  // Another thread may close it already.
+  if (endpoint_ != nullptr && !take_reference(endpoint_->references)) endpoint_ = nullptr;
 }
 
 MarkedConnect::~MarkedConnect() {
