@@ -51,12 +51,14 @@ int do_fcntl(Function function, int fd, int command, long argument) {
       endpoint.channel().retire(kernel_fd);
     }
   }
-  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) prepare_duplicate(fd);
-  const int result = function(kernel_fd, command, argument);
-  if (result >= 0 && (command == F_DUPFD || command == F_DUPFD_CLOEXEC)) {
-    forget_stale(result);
-    note_duplicate(fd, result);
+  if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) {
+    Duplication duplication(fd);
+    const int made = function(kernel_fd, command, argument);
+    if (made >= 0) forget_stale(made);
+    duplication.note(made);
+    return made;
   }
+  const int result = function(kernel_fd, command, argument);
   if (command == F_SETFL) {
     if (EndpointRef endpoint(fd); endpoint) forget_status_flags(endpoint.channel());
   }

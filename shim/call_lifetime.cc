@@ -19,15 +19,28 @@ using namespace tssx;
 
 namespace tssx {
 
-void prepare_duplicate(int from) noexcept { drop_mark(from); }
+// A mark could be used by one number and not be known of under the other.
+Duplication::Duplication(int from) noexcept : from_(from) {
+  drop_mark(from);
+  endpoint_ = EndpointRef(from);
+}
 
-void note_duplicate(int from, int to) noexcept {
+void Duplication::note(int to) noexcept {
   if (to < 0 || table.size() == 0) return;
-  const Slot slot = table.find(from);
+  Slot slot = table.find(from_);
+  if (endpoint_ && (slot.kind() != Kind::endpoint || slot.as<Endpoint>() != &*endpoint_)) {
+    // Another thread has closed it, or put another there. Before the kernel's turn, or after it?
+    if (is_socket_of(endpoint_.channel(), to)) {
+      slot = Slot(Kind::endpoint, &*endpoint_);
+    } else {
+      endpoint_ = EndpointRef(from_);
+    }
+  }
   switch (slot.kind()) {
     case Kind::endpoint:
-      add_descriptor(*slot.as<Endpoint>());
-      table.set(to, slot);
+      if (!endpoint_) return;
+      add_descriptor(*endpoint_);
+      table.set(to, Slot(Kind::endpoint, &*endpoint_));
       if (is_file_number(to)) leave_to_kernel(to);
       break;
     case Kind::epoll:
@@ -36,7 +49,7 @@ void note_duplicate(int from, int to) noexcept {
       break;
     case Kind::fresh:
       // Two numbers for one socket that a mark on either would change: it stays the kernel's.
-      table.set(from, Slot(Kind::ordinary, nullptr));
+      table.set(from_, Slot(Kind::ordinary, nullptr));
       table.set(to, Slot(Kind::ordinary, nullptr));
       break;
     case Kind::unknown:
@@ -76,9 +89,11 @@ bool vacate(int fd) noexcept {
 void release_for_close(int fd) noexcept {
   const Slot slot = table.find(fd);
   if (slot.kind() == Kind::endpoint) {
-    if (EndpointRef endpoint(fd); endpoint) finish_before_close(endpoint, false);
+    if (EndpointRef endpoint(fd); endpoint) {
+      finish_before_close(endpoint, false);
+      keep_for_calls(*endpoint, table.kernel_fd(fd), 1);
+    }
   }
-  if (slot.kind() == Kind::endpoint) keep_for_calls(*slot.as<Endpoint>(), table.kernel_fd(fd));
   if (slot.kind() == Kind::epoll) keep_for_waiters(*slot.as<EpollSet>(), fd);
   release_descriptor(fd);
 }
@@ -103,7 +118,7 @@ int do_dup2(int from, int to, int flags, bool plain) noexcept {
   };
   if (table.size() == 0) return call(from);
   if (table.find(from).kind() == Kind::hidden) return refuse();
-  prepare_duplicate(from);
+  Duplication duplication(from);
   const int source = table.kernel_fd(from);
   if (from == to && source != from) {
     // An ID onto itself: the kernel's answer for its own number is ours.
@@ -130,7 +145,7 @@ int do_dup2(int from, int to, int flags, bool plain) noexcept {
     sys::close(to);
     errno = error;
   }
-  if (made >= 0) note_duplicate(from, made);
+  duplication.note(made);
   return made;
 }
 
@@ -217,11 +232,11 @@ TSSX_INTERPOSED int shutdown(int fd, int how) noexcept {
 TSSX_INTERPOSED int dup(int fd) noexcept {
   real::ensure();
   if (table.size() != 0 && table.find(fd).kind() == Kind::hidden) return refuse();
-  prepare_duplicate(fd);
+  Duplication duplication(fd);
   const int made = real::dup(table.kernel_fd(fd));
   if (made >= 0) {
     forget_stale(made);
-    note_duplicate(fd, made);
+    duplication.note(made);
   }
   return made;
 }

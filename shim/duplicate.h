@@ -1,13 +1,21 @@
 // What a second descriptor for the same open file description means for the table.
 #pragma once
 
+#include "shim/descriptor_table.h"
+
 namespace tssx {
 
-// Before the kernel makes a duplicate of `from`: a mark could be used by one number and not be
-// known of under the other.
-void prepare_duplicate(int from) noexcept;
+// Around the call by which the kernel makes a duplicate of `from` (a number or an ID). What that
+// stands for is held meanwhile: another thread may close it.
+class Duplication {
+ public:
+  explicit Duplication(int from) noexcept;
+  // The kernel has just made `to` its duplicate; nothing if `to` is negative.
+  void note(int to) noexcept;
 
-// The kernel has just made `to` a duplicate of `from` (a number or an ID).
-void note_duplicate(int from, int to) noexcept;
+ private:
+  int from_;
+  EndpointRef endpoint_;
+};
 
 }  // namespace tssx

@@ -47,6 +47,15 @@ void drop_reference(Endpoint& endpoint) noexcept {
   Pool<Endpoint>::give(&endpoint);
 }
 
+bool is_socket_of(const Channel& channel, int fd) noexcept {
+  sockaddr_un name{};
+  socklen_t length = sizeof name;
+  const long call = channel.role() == Role::client ? SYS_getsockname : SYS_getpeername;
+  if (sys::call(call, fd, sys::word(&name), sys::word(&length)) != 0) return false;
+  Nonce nonce{};
+  return parse_mark(name, length, &nonce) == Mark::ours && nonce == channel.nonce();
+}
+
 void keep_for_calls(Endpoint& endpoint, int kernel_fd, std::uint32_t own) noexcept {
   if (__libc_single_threaded != 0 || endpoint.channel.is_plain() ||
       endpoint.references.load(std::memory_order_acquire) <=

@@ -39,6 +39,10 @@ void add_descriptor(Endpoint& endpoint) noexcept;
 bool drop_descriptor(Endpoint& endpoint) noexcept;
 void drop_reference(Endpoint& endpoint) noexcept;
 
+// Is `fd` the endpoint's own socket still? The number may have been closed while a duplicate was
+// open, and be another file's by now. The mark tells: only this connection bears it.
+bool is_socket_of(const Channel& channel, int fd) noexcept;
+
 // The descriptor `kernel_fd` of the endpoint is about to be closed. If calls of other threads are
 // under way they must be able to finish on the same socket, as in the kernel, which counts a file's
 // users: keeps a hidden duplicate until the last of them is done. `own`: references of the

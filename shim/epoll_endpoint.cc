@@ -17,21 +17,6 @@ namespace tssx {
 std::atomic<std::uint64_t> attention{0};
 std::atomic<bool> moves_pending{false};
 
-namespace {
-
-// Is `fd` the endpoint's own socket still? The number may have been closed while a duplicate was
-// open, and be another file's by now. The mark tells: only this connection bears it.
-bool is_socket_of(const Channel& channel, int fd) noexcept {
-  sockaddr_un name{};
-  socklen_t length = sizeof name;
-  const long call = channel.role() == Role::client ? SYS_getsockname : SYS_getpeername;
-  if (sys::call(call, fd, sys::word(&name), sys::word(&length)) != 0) return false;
-  Nonce nonce{};
-  return parse_mark(name, length, &nonce) == Mark::ours && nonce == channel.nonce();
-}
-
-}  // namespace
-
 void detach_endpoint(Endpoint& endpoint) noexcept {
   if (endpoint.members.load(std::memory_order_acquire) == nullptr) return;
   const int saved = errno;
